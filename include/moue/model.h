@@ -1,7 +1,8 @@
-// Model: a MoE or MoUE in LibTorch, the same code on CPU and CUDA. The one public header that names torch types.
+// Model: a MoE or MoUE in LibTorch, the same code on CPU and CUDA. The one public header that names
+// torch types.
 //
-// Legend: T tokens (B x length), V vocabulary, D width, F expert width, N experts of a layer, S slots of a layer,
-// K experts per token, P physical experts, L MoE layers.
+// Legend: T tokens (B x length), V vocabulary, D width, F expert width, N experts of a layer, S
+// slots of a layer, K experts per token, P physical experts, L MoE layers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,8 +21,9 @@ namespace moue {
 struct ModelOptions {
   at::ScalarType dtype = at::kFloat;  ///< arithmetic: kFloat or kBFloat16
   at::Device device = at::kCPU;
-  uint64_t memory = 0;   ///< bytes of weights held at a time, fetched on demand; 0 = everything resident
-  bool train = false;    ///< parameters get gradients and float32 masters; needs memory = 0
+  uint64_t memory =
+      0;  ///< bytes of weights held at a time, fetched on demand; 0 = everything resident
+  bool train = false;  ///< parameters get gradients and float32 masters; needs memory = 0
 };
 
 /// A contiguous piece of a parameter under its name on disk.
@@ -33,23 +35,24 @@ struct DiskTensor {
 };
 
 enum class ParameterKind : uint8_t {
-  Matrix,      ///< embedding, head, attention, dense FFN, home router: weight decay
-  Norm,        ///< gains and biases of the base model: no decay
-  Expert,      ///< [P, ...] stacks: weight decay
-  ForeignRow,  ///< [s_l - N, D]: decay only where the slot is open
-  RouterBias,  ///< beta
-  RouterScale, ///< a
-  Gain,        ///< gamma
-  Trajectory,  ///< key, query, decay_logit
+  Matrix,       ///< embedding, head, attention, dense FFN, home router: weight decay
+  Norm,         ///< gains and biases of the base model: no decay
+  Expert,       ///< [P, ...] stacks: weight decay
+  ForeignRow,   ///< [s_l - N, D]: decay only where the slot is open
+  RouterBias,   ///< beta
+  RouterScale,  ///< a
+  Gain,         ///< gamma
+  Trajectory,   ///< key, query, decay_logit
 };
 
 struct Parameter {
-  std::string name;    ///< unique: the first disk tensor's name for single tensors, else a stem
+  std::string name;  ///< unique: the first disk tensor's name for single tensors, else a stem
   ParameterKind kind = ParameterKind::Matrix;
   int64_t moe_layer = -1;  ///< of router tensors
-  at::Tensor value;    ///< arithmetic dtype (new tensors: float32)
-  at::Tensor master;   ///< float32; the same storage as value where that is float32. Only with train.
-  at::Tensor grad;     ///< float32, accumulated over micro-batches. Only with train.
+  at::Tensor value;        ///< arithmetic dtype (new tensors: float32)
+  at::Tensor
+      master;       ///< float32; the same storage as value where that is float32. Only with train.
+  at::Tensor grad;  ///< float32, accumulated over micro-batches. Only with train.
   std::vector<DiskTensor> disk;  ///< cover the parameter exactly, in order
 };
 
@@ -58,8 +61,9 @@ struct Routed {
   at::Tensor chosen_TK;      ///< int32, slots; best first
   at::Tensor gate_TK;        ///< float32, without the output scale a
   at::Tensor count_S;        ///< int64, how often each slot was chosen
-  at::Tensor probability_S;  ///< float64, sum over tokens of softmax over open slots of z (without pool bias)
-  at::Tensor z_TS;           ///< float32 logits with every term but the pool bias; -inf where closed
+  at::Tensor probability_S;  ///< float64, sum over tokens of softmax over open slots of z (without
+                             ///< pool bias)
+  at::Tensor z_TS;  ///< float32 logits with every term but the pool bias; -inf where closed
 };
 
 /// What a MoE layer computed, for measuring. Tensors are valid during the call.
@@ -74,14 +78,15 @@ struct MoeView {
 struct Pass {
   bool detach_trajectory = false;  ///< the gate inside the trajectory state is a constant
   bool keep_records = true;        ///< fill `routed`
-  /// Balance loss: dL/dz[t,s] += balance_scale * prob[t,s] * (v[s] - sum_j prob[t,j] v[j]); one float32 [S]
-  /// tensor per MoE layer; read during backward, so it may be set between forward and backward. Empty = none.
+  /// Balance loss: dL/dz[t,s] += balance_scale * prob[t,s] * (v[s] - sum_j prob[t,j] v[j]); one
+  /// float32 [S] tensor per MoE layer; read during backward, so it may be set between forward and
+  /// backward. Empty = none.
   std::shared_ptr<std::vector<at::Tensor>> balance_v;
   double balance_scale = 0;
   std::function<void(const MoeView&)> observer;
 
-  std::vector<Routed> routed;      ///< per MoE layer
-  at::Tensor loss_sum;             ///< float64 scalar: summed cross-entropy of counted targets (after loss())
+  std::vector<Routed> routed;  ///< per MoE layer
+  at::Tensor loss_sum;  ///< float64 scalar: summed cross-entropy of counted targets (after loss())
   int64_t num_targets = 0;
 };
 
@@ -98,23 +103,27 @@ class Model {
   /// Logits of tokens_BT (int64 [B, length]): [B, length, V] in the arithmetic dtype.
   virtual at::Tensor logits(const at::Tensor& tokens_BT, Pass& pass) = 0;
 
-  /// Summed cross-entropy of rows_BT1 (int64 [B, length + 1]) times `scale`, as a differentiable scalar
-  /// (chunked: logits are never held whole). mask_BT (bool, may be undefined) says which targets count.
-  /// In training call backward() on the result; gradients are then added by finish_backward().
-  virtual at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale, Pass& pass) = 0;
+  /// Summed cross-entropy of rows_BT1 (int64 [B, length + 1]) times `scale`, as a differentiable
+  /// scalar (chunked: logits are never held whole). mask_BT (bool, may be undefined) says which
+  /// targets count. In training call backward() on the result; gradients are then added by
+  /// finish_backward().
+  virtual at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale,
+                          Pass& pass) = 0;
   /// Moves the gradients autograd left on the values into the float32 grads.
   virtual void finish_backward() = 0;
 
   virtual void set_visibility(const Visibility& visibility) = 0;  ///< home slots must be 1
   virtual const Visibility& visibility() const = 0;
-  virtual at::Tensor pool_bias() = 0;  ///< float32 [P], selection only; written in place by the caller
+  virtual at::Tensor
+  pool_bias() = 0;  ///< float32 [P], selection only; written in place by the caller
 
   virtual std::vector<Parameter>& parameters() = 0;  ///< in the order of the checkpoint's layers
   virtual void zero_grad() = 0;
   /// Copies masters to values after an optimizer step (nothing to do in float32).
   virtual void refresh_values() = 0;
 
-  /// Unweighted outputs of the chosen experts: [T, K, D] float32; for measuring (inside an observer).
+  /// Unweighted outputs of the chosen experts: [T, K, D] float32; for measuring (inside an
+  /// observer).
   virtual at::Tensor expert_outputs(const MoeView& view) = 0;
   /// The router row of physical expert p in its home layer: [D] float32.
   virtual at::Tensor home_router_row(int64_t physical) = 0;
@@ -131,7 +140,7 @@ struct Evaluation {
   double loss = 0;            ///< mean cross-entropy, no auxiliary terms
   double standard_error = 0;  ///< over windows
   int64_t tokens = 0;
-  double foreign_share = 0;   ///< of all choices
+  double foreign_share = 0;  ///< of all choices
 };
 /// Held-out loss over windows [n, length + 1] of int64, batch windows a pass.
 Evaluation evaluate(Model& model, const at::Tensor& windows_NT1, int64_t batch);
