@@ -1,0 +1,46 @@
+// Where in which file the tokens of a raw, llm.c or Megatron token file lie, checked against the
+// bytes present.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace moue {
+
+/// A regular file opened for positioned reads.
+class OpenFile {
+ public:
+  explicit OpenFile(std::filesystem::path file);
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  void read(uint64_t offset,
+            std::span<std::byte> out) const;  ///< throws Error at the end of the file
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+enum class Element : uint8_t { U8, I8, U16, I16, U32, I32, I64 };
+uint64_t width_of(Element element);
+int64_t decoded(Element element, const std::byte* bytes);  ///< little-endian
+
+struct TokenLayout {
+  std::filesystem::path data;  ///< the file with the tokens
+  Element element = Element::U16;
+  uint64_t offset = 0;  ///< of the first token
+  uint64_t count = 0;
+};
+
+TokenLayout token_layout(const std::filesystem::path& file, std::string_view token_type);
+
+}  // namespace moue
