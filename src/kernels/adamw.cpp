@@ -2,7 +2,6 @@
 #include "kernels/adamw.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "kernels/rows.h"
 
@@ -57,17 +56,18 @@ void adamw(const AdamwArgs& a, Where where) {
   });
 }
 
-void sum_of_squares(const float* x, int64_t size, double* result, Where where) {
-  if (where.cuda) return cuda::sum_of_squares(x, size, result, where.stream);
-  const int64_t blocks = (size + kBlock - 1) / kBlock;
-  std::vector<double> partial(blocks);
+int64_t sum_of_squares_partials(int64_t size) { return (size + kBlock - 1) / kBlock; }
+
+void sum_of_squares(const float* x, int64_t size, double* partial, double* result, Where where) {
+  if (where.cuda) return cuda::sum_of_squares(x, size, partial, result, where.stream);
+  const int64_t blocks = sum_of_squares_partials(size);
   for_rows(blocks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       partial[b] = block_squares(x + b * kBlock, std::min(kBlock, size - b * kBlock));
     }
   });
   *result = 0;
-  for (double p : partial) *result += p;
+  for (int64_t b = 0; b < blocks; ++b) *result += partial[b];
 }
 
 }  // namespace moue::kernels

@@ -23,13 +23,15 @@ struct AdamwArgs {
 };
 void adamw(const AdamwArgs& a, Where where);
 
-/// Sum of squares of x [size] in float64, the same for any number of threads. On CUDA `result` is
-/// device memory and nothing waits.
-void sum_of_squares(const float* x, int64_t size, double* result, Where where);
+/// result = sum of squares of x [size] in float64, the same for any number of threads. `partial` is
+/// scratch of sum_of_squares_partials(size) doubles. On CUDA both are device memory and nothing
+/// waits.
+void sum_of_squares(const float* x, int64_t size, double* partial, double* result, Where where);
+int64_t sum_of_squares_partials(int64_t size);
 
 namespace cuda {
 void adamw(const AdamwArgs& a, void* stream);
-void sum_of_squares(const float* x, int64_t size, double* result, void* stream);
+void sum_of_squares(const float* x, int64_t size, double* partial, double* result, void* stream);
 }  // namespace cuda
 
 }  // namespace moue::kernels

@@ -13,9 +13,11 @@ struct Permute {
   int32_t* token_of_row;  ///< [R]
   int32_t* slot_of_row;   ///< [R]
   int32_t* row_of;        ///< [T, K], the inverse
+  int32_t* partial;       ///< scratch on CUDA, permute_partials(T * K) * S; the CPU ignores it
   int64_t tokens, chosen_per_token, slots;
 };
 void permute(const Permute& a, Where where);
+int64_t permute_partials(int64_t rows);
 
 /// rows[r] = gain[slot_of_row[r]] * x[token_of_row[r]], rounded once; rows [R, D], x [T, D]. `gain`
 /// is a table of S pointers to [D] (device memory on CUDA); null table: 1.

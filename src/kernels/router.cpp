@@ -11,7 +11,7 @@
 namespace moue::kernels {
 namespace {
 
-constexpr int64_t kBlock = 256;  // tokens of one partial sum: results do not depend on threads
+constexpr int64_t kBlock = 32;  // tokens of one partial sum: results do not depend on threads
 constexpr float kClosed = -std::numeric_limits<float>::infinity();
 
 // One token's logits. Additions happen in this order for home and foreign slots alike; for a closed
@@ -30,6 +30,9 @@ void logits(const RouterForward& a, int64_t t, float* z) {
     z[s] = a.log_visibility[s] == kClosed ? kClosed : z[s] + a.log_visibility[s];
 }
 
+// NaN stands before every number, as in torch.topk, so that it reaches a gate and the loss.
+bool ahead(float key, float other) { return key > other || (key != key && other == other); }
+
 // The K largest keys by insertion; a later slot moves ahead only when strictly larger.
 void top_k(const float* z, const float* bias, int64_t slots, int64_t K, int32_t* chosen,
            float* keys) {
@@ -37,17 +40,16 @@ void top_k(const float* z, const float* bias, int64_t slots, int64_t K, int32_t*
   for (int64_t s = 0; s < slots; ++s) {
     if (z[s] == kClosed) continue;
     const float key = z[s] + bias[s];
-    if (kept == K && !(key > keys[K - 1])) continue;
+    if (kept == K && !ahead(key, keys[K - 1])) continue;
     int64_t at = kept < K ? kept++ : K - 1;
-    for (; at > 0 && key > keys[at - 1]; --at) {
+    for (; at > 0 && ahead(key, keys[at - 1]); --at) {
       keys[at] = keys[at - 1];
       chosen[at] = chosen[at - 1];
     }
     keys[at] = key;
     chosen[at] = static_cast<int32_t>(s);
   }
-  // Only NaN logits leave places free: such a token goes to the first slots, and its NaN shows in
-  // the loss.
+  // Only home logits of -inf leave places free: such a token goes to the first slots left.
   for (int64_t s = 0; kept < K; ++s) {
     if (std::find(chosen, chosen + kept, s) == chosen + kept)
       chosen[kept++] = static_cast<int32_t>(s);
