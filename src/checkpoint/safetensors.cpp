@@ -1,0 +1,152 @@
+// SafetensorsFile: header checked when opened, tensors read on demand by positioned reads.
+#include "moue/safetensors.h"
+
+#include "checkpoint/header.h"
+#include "core/files.h"
+#include "core/text.h"
+#include "moue/error.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+namespace moue {
+namespace fs = std::filesystem;
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "tensors are read as they lie in the file");
+
+double half_value(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31;
+  const double fraction = bits & 1023;
+  const double sign = (bits & 0x8000) != 0 ? -1 : 1;
+  if (exponent == 31) return fraction == 0 ? sign * INFINITY : NAN;
+  if (exponent == 0) return sign * std::ldexp(fraction, -24);
+  return sign * std::ldexp(fraction + 1024, exponent - 25);
+}
+
+double bfloat_value(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+template <class T, class Convert>
+std::vector<double> converted(std::span<const std::byte> bytes, Convert convert) {
+  std::vector<double> values(bytes.size() / sizeof(T));
+  for (size_t i = 0; i < values.size(); ++i) {
+    T element;
+    std::memcpy(&element, bytes.data() + i * sizeof(T), sizeof(T));
+    values[i] = convert(element);
+  }
+  return values;
+}
+
+template <class T>
+std::vector<double> plain(std::span<const std::byte> bytes) {
+  return converted<T>(bytes, [](T element) { return static_cast<double>(element); });
+}
+
+}  // namespace
+
+struct SafetensorsFile::State {
+  InputFile input;
+  uint64_t data_offset = 0;
+  Header header;
+};
+
+SafetensorsFile::SafetensorsFile(const fs::path& file) {
+  const std::string name = printable(file.native(), 400);
+  State state{InputFile(file, "safetensors"), 0, {}};
+  const uint64_t size = state.input.size();
+  if (size < 8) {
+    fail("safetensors", "{}: the file has {}, wanted at least the 8 of the header's length", name,
+         counted(size, "byte"));
+  }
+  std::array<std::byte, 8> length_bytes{};
+  state.input.read_at(0, length_bytes);
+  const auto length = std::bit_cast<uint64_t>(length_bytes);
+  if (length > kMostHeaderBytes) {
+    fail("safetensors", "{}: the header's length is {}, wanted at most {}", name, length,
+         kMostHeaderBytes);
+  }
+  if (length > size - 8) {
+    fail("safetensors", "{}: the header's length is {}, only {} follow; is the file cut off?", name,
+         length, counted(size - 8, "byte"));
+  }
+  std::string text(length, '\0');
+  state.input.read_at(8, std::as_writable_bytes(std::span(text)));
+  state.data_offset = 8 + length;
+  state.header = parse_header(text, state.data_offset, size - state.data_offset, name);
+  state_ = std::make_shared<const State>(std::move(state));
+}
+
+const fs::path& SafetensorsFile::path() const { return state_->input.path(); }
+uint64_t SafetensorsFile::size() const { return state_->input.size(); }
+uint64_t SafetensorsFile::data_offset() const { return state_->data_offset; }
+const std::vector<TensorInfo>& SafetensorsFile::tensors() const { return state_->header.tensors; }
+const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
+  return state_->header.metadata;
+}
+
+const TensorInfo* SafetensorsFile::find(std::string_view name) const {
+  return state_->header.names.find(tensors(), name);
+}
+
+const TensorInfo& SafetensorsFile::at(std::string_view name) const {
+  if (const TensorInfo* tensor = find(name)) return *tensor;
+  std::vector<std::string> known;
+  for (const TensorInfo& tensor : tensors()) known.push_back(in_quotes(tensor.name));
+  fail("safetensors", "{} has no tensor {}; it holds {}", printable(path().native(), 400),
+       in_quotes(name), known.empty() ? "none" : join_some(known, 8));
+}
+
+void SafetensorsFile::read(const TensorInfo& tensor, uint64_t from,
+                           std::span<std::byte> out) const {
+  if (from > tensor.bytes || out.size() > tensor.bytes - from) {
+    throw std::out_of_range("SafetensorsFile::read beyond the end of " + tensor.name);
+  }
+  state_->input.read_at(tensor.offset + from, out);
+}
+
+std::vector<std::byte> SafetensorsFile::read(const TensorInfo& tensor) const {
+  std::vector<std::byte> bytes(tensor.bytes);
+  read(tensor, 0, bytes);
+  return bytes;
+}
+
+std::vector<double> SafetensorsFile::values(std::string_view name) const {
+  const TensorInfo& tensor = at(name);
+  const std::vector<std::byte> bytes = read(tensor);
+  switch (tensor.dtype) {
+    case Dtype::Bool:
+    case Dtype::U8:
+      return plain<uint8_t>(bytes);
+    case Dtype::I8:
+      return plain<int8_t>(bytes);
+    case Dtype::I16:
+      return plain<int16_t>(bytes);
+    case Dtype::U16:
+      return plain<uint16_t>(bytes);
+    case Dtype::I32:
+      return plain<int32_t>(bytes);
+    case Dtype::U32:
+      return plain<uint32_t>(bytes);
+    case Dtype::I64:
+      return plain<int64_t>(bytes);
+    case Dtype::U64:
+      return plain<uint64_t>(bytes);
+    case Dtype::F32:
+      return plain<float>(bytes);
+    case Dtype::F64:
+      return plain<double>(bytes);
+    case Dtype::F16:
+      return converted<uint16_t>(bytes, half_value);
+    case Dtype::BF16:
+      return converted<uint16_t>(bytes, bfloat_value);
+    default:
+      fail("safetensors", "{}: tensor {} is {}, wanted F64, F32, F16, BF16 or integers",
+           printable(path().native(), 400), in_quotes(name), dtype_name(tensor.dtype));
+  }
+}
+
+}  // namespace moue

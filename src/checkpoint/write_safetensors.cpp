@@ -1,0 +1,66 @@
+// write_safetensors: one file, hashed while it is written, complete under its name or not there.
+#include "checkpoint/header.h"
+#include "core/files.h"
+#include "core/sha256.h"
+#include "core/text.h"
+#include "moue/error.h"
+#include "moue/safetensors.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace moue {
+namespace {
+
+void check(std::span<const TensorView> tensors, const std::map<std::string, std::string>& metadata,
+           const std::string& file) {
+  std::unordered_set<std::string_view> names;
+  for (const TensorView& tensor : tensors) {
+    if (tensor.name == "__metadata__" || !is_utf8(tensor.name)) {
+      fail("safetensors", "{}: a tensor cannot be named {}", file, in_quotes(tensor.name));
+    }
+    if (!names.insert(tensor.name).second) {
+      fail("safetensors", "{}: tensor {} would stand twice", file, in_quotes(tensor.name));
+    }
+    const auto wanted = tensor_bytes(tensor.dtype, tensor.shape);
+    if (!wanted || *wanted != tensor.bytes.size()) {
+      fail("safetensors", "{}: tensor {} has {}, {} of {} takes {}", file, in_quotes(tensor.name),
+           counted(tensor.bytes.size(), "byte"), printable(shape_text(tensor.shape)),
+           dtype_name(tensor.dtype),
+           wanted ? fmt::format("{}", *wanted) : "no whole number of them");
+    }
+  }
+  for (const auto& [key, value] : metadata) {
+    if (!is_utf8(key) || !is_utf8(value)) {
+      fail("safetensors", "{}: metadata {} is not UTF-8", file, in_quotes(key));
+    }
+  }
+}
+
+}  // namespace
+
+FileDigest write_safetensors(const std::filesystem::path& file, std::span<const TensorView> tensors,
+                             const std::map<std::string, std::string>& metadata) {
+  constexpr size_t kPart = size_t{4} << 20;  // hashed while still in the cache
+  const std::string name = printable(file.native(), 400);
+  check(tensors, metadata, name);
+  const std::string header = header_text(tensors, metadata, name);
+  OutputFile output(file, "safetensors", OutputFile::Existing::Refuse);
+  FileDigest digest;
+  Sha256 sha;
+  const auto put = [&](std::span<const std::byte> bytes) {
+    for (; !bytes.empty(); bytes = bytes.subspan(std::min(kPart, bytes.size()))) {
+      const auto part = bytes.first(std::min(kPart, bytes.size()));
+      sha.update(part);
+      output.write(part);
+      digest.bytes += part.size();
+    }
+  };
+  put(std::as_bytes(std::span(header)));
+  for (const TensorView& tensor : tensors) put(tensor.bytes);
+  output.commit();
+  digest.sha256 = sha.hex();
+  return digest;
+}
+
+}  // namespace moue
