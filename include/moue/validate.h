@@ -26,6 +26,7 @@ struct ValidateOptions {
   double max_logit_error = 1e-4;    ///< G2: largest difference over the largest logit
   double max_loss_increase = -1;    ///< G3: nats over the source; negative = report only
   double max_kl = -1;               ///< G3: mean KL(source || result), nats; negative = report only
+  bool only_bytes = false;          ///< G0 alone: compares files, runs no model, needs no LibTorch
   std::filesystem::path html;       ///< page to write; "" = none
 };
 

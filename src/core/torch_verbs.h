@@ -2,6 +2,8 @@
 // table.
 #pragma once
 
+#include "core/torch_library.h"
+
 // Types are only declared: this header stands below all verbs, so that each entry.cpp may include
 // it.
 #include <filesystem>
@@ -31,6 +33,11 @@ struct TorchVerbs {
 /// The type and the name of the one function libmoue_torch.so exports:
 ///   extern "C" const moue::TorchVerbs* moue_torch_verbs();
 using TorchVerbsFunction = const TorchVerbs* (*)();
-inline constexpr const char* kTorchVerbsSymbol = "moue_torch_verbs";
+
+/// The table, its library loaded when first asked for. Throws Error saying how to get it where it
+/// is missing.
+inline const TorchVerbs& torch_verbs() {
+  return *reinterpret_cast<TorchVerbsFunction>(torch_symbol("moue_torch_verbs"))();
+}
 
 }  // namespace moue

@@ -1,15 +1,11 @@
 // Recognises token files by header or name and checks every number in them.
 #include "tokens/layout.h"
 
+#include "core/files.h"
 #include "moue/error.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -18,35 +14,6 @@ namespace moue {
 
 static_assert(std::endian::native == std::endian::little);
 namespace fs = std::filesystem;
-
-OpenFile::OpenFile(fs::path file) : path_(std::move(file)) {
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor_ < 0)
-    fail("tokens", "{} cannot be opened: {}", path_.string(), std::strerror(errno));
-  struct stat status {};
-  const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
-  size_ = static_cast<uint64_t>(status.st_size);
-  if (!regular) {
-    ::close(descriptor_);
-    fail("tokens", "{} is not a regular file", path_.string());
-  }
-}
-
-OpenFile::~OpenFile() { ::close(descriptor_); }
-
-void OpenFile::read(uint64_t offset, std::span<std::byte> out) const {
-  while (!out.empty()) {
-    const ssize_t got = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("tokens", "{} at byte {}: {}", path_.string(), offset, std::strerror(errno));
-    if (got == 0) {
-      fail("tokens", "{} ends at byte {}, wanted {} more; has it been cut short?", path_.string(),
-           offset, out.size());
-    }
-    offset += static_cast<uint64_t>(got);
-    out = out.subspan(static_cast<size_t>(got));
-  }
-}
 
 uint64_t width_of(Element element) {
   switch (element) {
@@ -75,9 +42,9 @@ T loaded(const std::byte* bytes) {
 }
 
 template <class T>
-T number_at(const OpenFile& file, uint64_t offset) {
+T number_at(const InputFile& file, uint64_t offset) {
   std::byte bytes[sizeof(T)];
-  file.read(offset, bytes);
+  file.read_at(offset, bytes);
   return loaded<T>(bytes);
 }
 
@@ -93,7 +60,7 @@ std::string_view type_name(Element element) {
 }
 
 // A header's element type against what the user asked for; a signed type of the same width will do.
-void check_type(const OpenFile& file, Element element, std::optional<Element> wanted) {
+void check_type(const InputFile& file, Element element, std::optional<Element> wanted) {
   if (!wanted || width_of(*wanted) == width_of(element)) return;
   fail("tokens", "{} holds {} by its header, token_type says {}; leave token_type out",
        file.path().string(), type_name(element), type_name(*wanted));
@@ -103,7 +70,7 @@ void check_not_empty(const fs::path& file, uint64_t count) {
   if (count == 0) fail("tokens", "{} holds no tokens", file.string());
 }
 
-TokenLayout raw_layout(const OpenFile& file, Element element) {
+TokenLayout raw_layout(const InputFile& file, Element element) {
   const uint64_t width = width_of(element);
   if (file.size() % width != 0) {
     fail("tokens",
@@ -119,14 +86,14 @@ constexpr uint64_t kLlmcHeader = 1024;
 constexpr int32_t kLlmcMagic16 = 20240520;
 constexpr int32_t kLlmcMagic32 = 20240801;
 
-bool is_llmc(const OpenFile& file) {
+bool is_llmc(const InputFile& file) {
   if (file.size() < 8) return false;
   const auto magic = number_at<int32_t>(file, 0);
   const auto version = number_at<int32_t>(file, 4);
   return (magic == kLlmcMagic16 && version == 1) || (magic == kLlmcMagic32 && version == 7);
 }
 
-TokenLayout llmc_layout(const OpenFile& file, std::optional<Element> wanted) {
+TokenLayout llmc_layout(const InputFile& file, std::optional<Element> wanted) {
   const Element element = number_at<int32_t>(file, 0) == kLlmcMagic16 ? Element::U16 : Element::U32;
   check_type(file, element, wanted);
   if (file.size() < kLlmcHeader) {
@@ -148,7 +115,7 @@ TokenLayout llmc_layout(const OpenFile& file, std::optional<Element> wanted) {
 constexpr std::string_view kMegatronMagic{"MMIDIDX\0\0", 9};
 constexpr uint64_t kMegatronHeader = 34;
 
-Element megatron_element(const OpenFile& index) {
+Element megatron_element(const InputFile& index) {
   const auto code = number_at<uint8_t>(index, 17);
   switch (code) {
     case 1:
@@ -170,18 +137,18 @@ Element megatron_element(const OpenFile& index) {
 
 // Reads `count` numbers in pieces, so that memory never follows a number in the file.
 template <class T, class Use>
-void each_number(const OpenFile& file, uint64_t offset, uint64_t count, Use use) {
+void each_number(const InputFile& file, uint64_t offset, uint64_t count, Use use) {
   constexpr uint64_t kPiece = 8192;
   std::vector<std::byte> bytes(kPiece * sizeof(T));
   for (uint64_t first = 0; first < count; first += kPiece) {
     const uint64_t many = std::min(kPiece, count - first);
-    file.read(offset + first * sizeof(T), std::span(bytes).first(many * sizeof(T)));
+    file.read_at(offset + first * sizeof(T), std::span(bytes).first(many * sizeof(T)));
     for (uint64_t i = 0; i < many; ++i) use(first + i, loaded<T>(&bytes[i * sizeof(T)]));
   }
 }
 
 struct MegatronIndex {
-  const OpenFile& file;
+  const InputFile& file;
   uint64_t sequences;
   uint64_t documents;
   uint64_t width;
@@ -190,7 +157,7 @@ struct MegatronIndex {
   uint64_t boundaries() const { return offsets() + sequences * 8; }
 };
 
-MegatronIndex megatron_header(const OpenFile& index, uint64_t width) {
+MegatronIndex megatron_header(const InputFile& index, uint64_t width) {
   const auto sequences = number_at<uint64_t>(index, 18);
   const auto documents = number_at<uint64_t>(index, 26);
   const uint64_t there = index.size() - kMegatronHeader;
@@ -216,7 +183,7 @@ uint64_t megatron_tokens(const MegatronIndex& index) {
       index.file, index.lengths(), index.sequences, [&](uint64_t i, int32_t length) {
         if (i % kPiece == 0) {
           offsets.resize(std::min(kPiece, index.sequences - i) * 8);
-          index.file.read(index.offsets() + i * 8, offsets);
+          index.file.read_at(index.offsets() + i * 8, offsets);
         }
         if (length < 0) fail("tokens", "{} sequence {} has length {}", name, i, length);
         const auto offset = loaded<int64_t>(&offsets[i % kPiece * 8]);
@@ -243,7 +210,7 @@ void check_documents(const MegatronIndex& index) {
       });
 }
 
-TokenLayout megatron_layout(const OpenFile& index, const fs::path& data,
+TokenLayout megatron_layout(const InputFile& index, const fs::path& data,
                             std::optional<Element> wanted) {
   if (index.size() < kMegatronHeader) {
     fail("tokens", "{} is {} bytes, a Megatron index has at least {}", index.path().string(),
@@ -258,7 +225,7 @@ TokenLayout megatron_layout(const OpenFile& index, const fs::path& data,
   const MegatronIndex header = megatron_header(index, width_of(element));
   const uint64_t tokens = megatron_tokens(header);
   check_documents(header);
-  const OpenFile bytes(data);
+  const InputFile bytes(data, "tokens");
   if (bytes.size() != tokens * header.width) {
     fail("tokens", "{} is {} bytes, {} announces {} tokens of {} bytes", data.string(),
          bytes.size(), index.path().string(), tokens, header.width);
@@ -275,10 +242,10 @@ bool is_there(const fs::path& file) {
 bool is_megatron(const fs::path& index) {
   std::error_code ignored;
   if (!fs::is_regular_file(index, ignored)) return false;
-  const OpenFile file(index);
+  const InputFile file(index, "tokens");
   std::byte magic[9];
   if (file.size() < sizeof(magic)) return false;
-  file.read(0, magic);
+  file.read_at(0, magic);
   return std::memcmp(magic, kMegatronMagic.data(), sizeof(magic)) == 0;
 }
 
@@ -314,9 +281,10 @@ TokenLayout token_layout(const fs::path& file, std::string_view token_type) {
   const fs::path index =
       stem ? fs::path(file.string() + ".idx") : fs::path(file).replace_extension(".idx");
   if ((stem || extension == ".idx" || extension == ".bin") && is_megatron(index)) {
-    return megatron_layout(OpenFile(index), fs::path(index).replace_extension(".bin"), wanted);
+    return megatron_layout(InputFile(index, "tokens"), fs::path(index).replace_extension(".bin"),
+                           wanted);
   }
-  const OpenFile opened(file);
+  const InputFile opened(file, "tokens");
   if (extension == ".idx") {
     fail("tokens", "{} does not begin as a Megatron index (MMIDIDX, version 1)", file.string());
   }

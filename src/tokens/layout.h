@@ -5,30 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
-#include <string>
 #include <string_view>
 
 namespace moue {
-
-/// A regular file opened for positioned reads.
-class OpenFile {
- public:
-  explicit OpenFile(std::filesystem::path file);
-  ~OpenFile();
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  uint64_t size() const { return size_; }
-  void read(uint64_t offset,
-            std::span<std::byte> out) const;  ///< throws Error at the end of the file
-
- private:
-  std::filesystem::path path_;
-  int descriptor_ = -1;
-  uint64_t size_ = 0;
-};
 
 enum class Element : uint8_t { U8, I8, U16, I16, U32, I32, I64 };
 uint64_t width_of(Element element);

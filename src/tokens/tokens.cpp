@@ -1,6 +1,7 @@
 // Positioned reads of tokens and mask, each token checked against the vocabulary.
 #include "tokens/tokens.h"
 
+#include "core/files.h"
 #include "moue/error.h"
 #include "tokens/layout.h"
 
@@ -13,14 +14,14 @@ namespace fs = std::filesystem;
 
 struct TokenFile::State {
   TokenLayout layout;
-  OpenFile data;
-  std::optional<OpenFile> mask;
+  InputFile data;
+  std::optional<InputFile> mask;
 
-  explicit State(TokenLayout where) : layout(std::move(where)), data(layout.data) {
+  explicit State(TokenLayout where) : layout(std::move(where)), data(layout.data, "tokens") {
     const fs::path beside = fs::path(layout.data).replace_extension(".mask");
     std::error_code unreadable;
     if (!fs::exists(beside, unreadable)) return;
-    mask.emplace(beside);
+    mask.emplace(beside, "tokens");
     if (mask->size() == layout.count) return;
     fail("tokens", "{} is {} bytes, wanted one for each of the {} tokens of {}", beside.string(),
          mask->size(), layout.count, layout.data.string());
@@ -61,8 +62,8 @@ void TokenFile::read(uint64_t position, std::span<Integer> out) const {
   std::byte bytes[kPiece];
   for (size_t first = 0; first < out.size(); first += kPiece / width) {
     const size_t count = std::min<size_t>(kPiece / width, out.size() - first);
-    state_->data.read(state_->layout.offset + (position + first) * width,
-                      std::span(bytes).first(count * width));
+    state_->data.read_at(state_->layout.offset + (position + first) * width,
+                         std::span(bytes).first(count * width));
     for (size_t i = 0; i < count; ++i) {
       const int64_t token = decoded(element, bytes + i * width);
       if (token < 0 || token >= vocabulary_) {
@@ -84,7 +85,7 @@ void TokenFile::read_mask(uint64_t position, std::span<uint8_t> out) const {
     std::ranges::fill(out, uint8_t{1});
     return;
   }
-  state_->mask->read(position, std::as_writable_bytes(out));
+  state_->mask->read_at(position, std::as_writable_bytes(out));
   const auto bad = std::ranges::find_if(out, [](uint8_t value) { return value > 1; });
   if (bad != out.end()) {
     fail("tokens", "{} byte {} is {}, wanted 0 or 1", state_->mask->path().string(),
