@@ -1,0 +1,13 @@
+// The table of families, for its own tests.
+#pragma once
+
+#include <vector>
+
+#include "moue/family.h"
+
+namespace moue {
+
+/// Throws std::logic_error where two families claim one architecture or one lacks a part.
+void check_families(const std::vector<Family>& families);
+
+}  // namespace moue
