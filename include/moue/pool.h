@@ -12,6 +12,9 @@
 
 namespace moue {
 
+inline constexpr int64_t kMaxSlots = 4096;    ///< of a layer: what the kernels hold
+inline constexpr int64_t kMaxStateDim = 256;  ///< of the trajectory state
+
 enum class Boundary : uint8_t { Ring, Clamp };
 enum class Mode : uint8_t { Reuse };
 enum class ForeignInput : uint8_t { Home, Layer };  ///< through whose norm a foreign expert is fed
@@ -22,6 +25,8 @@ std::string_view to_string(Mode);
 std::string_view to_string(ForeignInput);
 std::string_view to_string(PoolState);
 PoolState pool_state(std::string_view name);  ///< throws Error listing the states
+Boundary boundary_of(std::string_view name);
+ForeignInput foreign_input_of(std::string_view name);
 
 /// Parameters of the staggered rotational topology (this project's definition).
 struct Topology {

@@ -1,0 +1,14 @@
+// What is wrong with a pool, in words.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "moue/pool.h"
+
+namespace moue {
+
+/// Every fault of homes and slots; empty for a sound pool.
+std::vector<std::string> pool_faults(const Pool& pool, int64_t experts_per_token);
+
+}  // namespace moue
