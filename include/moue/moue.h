@@ -17,3 +17,5 @@
 #include "moue/convert.h"      // convert: writes the upgraded checkpoint
 #include "moue/train.h"        // train: opens the pool and goes on training
 #include "moue/validate.h"     // validate: proves what is equal, measures what is not
+#include "moue/recipe.h"       // Recipe: the options of all verbs, from a file and the command line
+#include "moue/version.h"      // kVersion

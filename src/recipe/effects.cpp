@@ -1,0 +1,83 @@
+// Settings that change nothing in this run: each gets a warning instead of silence.
+#include <fmt/format.h>
+
+#include "recipe/knob.h"
+
+namespace moue {
+namespace {
+
+struct Effect {
+  const char* key;  ///< a knob, or a table of knobs
+  bool (*idle)(const Recipe&);
+  const char* because;
+};
+
+const Effect kEffects[] = {
+    {"measure.eps", [](const Recipe& r) { return r.measure.plan.empty(); },
+     "there is no plan to calibrate for"},
+    {"plan",
+     [](const Recipe& r) { return r.verb == "convert" && r.given.contains("convert.plan"); },
+     "the plan is read from a file"},
+    {"train.eta", [](const Recipe& r) { return r.train.control; },
+     "a control balances each layer on its own"},
+    {"train.kappa", [](const Recipe& r) { return r.train.control; }, "a control shares no expert"},
+    {"train.pool_bias", [](const Recipe& r) { return r.train.control; }, "a control has no pool"},
+    {"train.trajectory", [](const Recipe& r) { return r.train.control; },
+     "a control has no trajectory state"},
+    {"train.new_lr_multiplier", [](const Recipe& r) { return r.train.control; },
+     "a control has no new tensors"},
+    {"train.calibrate", [](const Recipe& r) { return r.train.control; },
+     "a control has no foreign slots"},
+    {"train.open", [](const Recipe& r) { return r.train.control; },
+     "a control has no foreign slots"},
+    {"train.calibrate.eps", [](const Recipe& r) { return r.train.calibrate.tokens == 0; },
+     "calibrate.tokens is 0"},
+    {"train.eta", [](const Recipe& r) { return r.train.alpha == 0; }, "alpha is 0"},
+    {"train.statistics", [](const Recipe& r) { return r.train.alpha == 0; }, "alpha is 0"},
+    {"train.alpha_warmup", [](const Recipe& r) { return r.train.alpha == 0; }, "alpha is 0"},
+    {"train.min_lr", [](const Recipe& r) { return r.train.schedule == "constant"; },
+     "schedule is constant"},
+    {"train.eval_every", [](const Recipe& r) { return r.train.held_out.empty(); },
+     "there is no held_out file"},
+    {"validate.token_type", [](const Recipe& r) { return r.validate.tokens.empty(); },
+     "there is no token file"},
+    {"validate.max_tokens", [](const Recipe& r) { return r.validate.tokens.empty(); },
+     "there is no token file"},
+    {"validate.max_loss_increase", [](const Recipe& r) { return r.validate.tokens.empty(); },
+     "there is no token file"},
+    {"validate.max_kl", [](const Recipe& r) { return r.validate.tokens.empty(); },
+     "there is no token file"},
+    {"validate.max_logit_error", [](const Recipe& r) { return r.validate.reference.empty(); },
+     "there is no reference"},
+};
+
+bool covers(std::string_view name, std::string_view key) {
+  return key == name || (key.starts_with(name) && key.substr(name.size()).starts_with('.'));
+}
+
+bool belongs_to_run(const Recipe& recipe, std::string_view key) {
+  for (const auto table : tables_of(recipe.verb)) {
+    if (covers(table, key)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::vector<std::string> settings_without_effect(const Recipe& recipe) {
+  std::vector<std::string> warnings;
+  const Recipe defaults;
+  for (const std::string& key : recipe.given) {
+    const Knob* knob = find_knob(key);
+    if (!belongs_to_run(recipe, key) || toml_text(*knob, recipe) == toml_text(*knob, defaults))
+      continue;
+    for (const Effect& effect : kEffects) {
+      if (!covers(effect.key, key) || !effect.idle(recipe)) continue;
+      warnings.push_back(fmt::format("'{}' has no effect in this run: {}", key, effect.because));
+      break;
+    }
+  }
+  return warnings;
+}
+
+}  // namespace moue

@@ -1,0 +1,250 @@
+// The command line: verbs, arguments and flags made from the knobs, read with CLI11.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <deque>
+#include <fstream>
+
+#include "moue/error.h"
+#include "moue/version.h"
+#include "recipe/knob.h"
+
+namespace moue {
+namespace {
+
+struct Argument {
+  const char* name;
+  const char* key;
+};
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  std::vector<Argument> arguments;
+  const char* examples;
+};
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> all = {
+      {"inspect",
+       "what a checkpoint holds: family, sizes, parameters, layers, shards, faults",
+       {{"MODEL", "source"}},
+       "  moue inspect models/mixtral\n"
+       "  moue inspect models/mixtral --json | jq .facts.parameters\n"},
+      {"measure",
+       "run a model on tokens: loads, margins, output scales, calibration",
+       {{"MODEL", "source"}},
+       "  moue measure models/mixtral --tokens text.u16\n"
+       "  moue measure models/mixtral --tokens text.u16 --plan plan.json --out "
+       "statistics.safetensors\n"},
+      {"plan",
+       "decide which experts each layer shall share; writes plan.json and its picture",
+       {{"MODEL", "source"}},
+       "  moue plan models/mixtral\n"
+       "  moue plan models/mixtral --topology half_staggered --group 2 --out plan.json\n"},
+      {"convert",
+       "write the upgraded checkpoint; the source is only read",
+       {{"MODEL", "source"}},
+       "  moue convert models/mixtral --out models/mixtral-moue\n"
+       "  moue convert models/mixtral --plan plan.json --statistics statistics.safetensors --out "
+       "DIR\n"},
+      {"train",
+       "open the pool and go on training; with --control train the source itself",
+       {{"MODEL", "train.model"}},
+       "  moue train models/mixtral-moue --tokens more.u16 --held_out held_out.u16 --out "
+       "runs/a/train\n"
+       "  moue train models/mixtral --control --tokens more.u16 --held_out held_out.u16 --out "
+       "runs/a/control\n"
+       "  moue train --recipe recipes/tiny_mixtral.toml --resume\n"},
+      {"validate",
+       "prove what is equal, measure what is not: gates G0 to G3",
+       {{"ORIGINAL", "source"}, {"RESULT", "validate.result"}},
+       "  moue validate models/mixtral models/mixtral-moue\n"
+       "  moue validate models/mixtral runs/a/train/step-000300 --tokens held_out.u16 --html "
+       "report.html\n"},
+  };
+  return all;
+}
+
+/// A flag or argument and the words the command line gave it.
+struct Heard {
+  const Knob* knob = nullptr;
+  std::string name;  ///< as the user spells it
+  CLI::Option* option = nullptr;
+  std::vector<std::string> words;
+  bool set = false;  ///< flags without a value
+};
+
+struct CommandLine {
+  CLI::App app{"moue upgrades mixture-of-experts checkpoints to pools of universal experts",
+               "moue"};
+  std::deque<Heard> heard;  // CLI11 keeps pointers into it
+  std::string recipe_file;
+  bool reference = false;
+};
+
+std::string help_of(const Knob& knob) {
+  const std::string range = knob.choices.empty() ? std::string() : range_text(knob);
+  return range.empty() ? knob.help : fmt::format("{}: {}", knob.help, range);
+}
+
+std::string value_hint(const Knob& knob) {
+  const std::string value = toml_text(knob, Recipe());
+  if (!value.empty() && value != "\"\"") return fmt::format("{} = {}", type_text(knob), value);
+  return knob.unset.empty() ? type_text(knob) : fmt::format("{} ({})", type_text(knob), knob.unset);
+}
+
+void add_flag(CommandLine& line, CLI::App& sub, const Knob& knob) {
+  Heard& heard = line.heard.emplace_back();
+  heard.knob = &knob;
+  heard.name = fmt::format("--{}", knob.flag());
+  if (type_text(knob).empty()) {
+    heard.option = sub.add_flag(heard.name, heard.set, help_of(knob));
+    return;
+  }
+  heard.option =
+      sub.add_option(heard.name, heard.words, help_of(knob))->option_text(value_hint(knob));
+  heard.option->expected(static_cast<int>(std::max<size_t>(knob.length, 1)));
+  heard.option->allow_extra_args(false);
+}
+
+void add_argument(CommandLine& line, CLI::App& sub, const Argument& argument) {
+  Heard& heard = line.heard.emplace_back();
+  heard.knob = find_knob(argument.key);
+  heard.name = argument.name;
+  heard.option = sub.add_option(argument.name, heard.words, heard.knob->help);
+  heard.option->option_text(" ")->expected(1)->allow_extra_args(false);
+}
+
+void add_verb(CommandLine& line, const Verb& verb) {
+  CLI::App& sub = *line.app.add_subcommand(verb.name, verb.summary);
+  sub.footer(fmt::format("Examples:\n{}", verb.examples));
+  sub.allow_extras();  // so that all unknown flags can be named at once
+  for (const Argument& argument : verb.arguments) add_argument(line, sub, argument);
+  sub.add_option("--recipe", line.recipe_file, "recipe file; flags win over it")
+      ->option_text("FILE.toml");
+  for (const Knob& knob : knobs()) {
+    const bool is_argument =
+        std::any_of(verb.arguments.begin(), verb.arguments.end(),
+                    [&](const Argument& argument) { return knob.key == argument.key; });
+    const std::string_view first = std::string_view(knob.key).substr(0, knob.key.find('.'));
+    const bool everywhere = knob.key == "json" || knob.key == "quiet";
+    if (everywhere || (first == verb.name && !is_argument)) add_flag(line, sub, knob);
+  }
+}
+
+void build(CommandLine& line) {
+  line.app.set_version_flag("--version", std::string("moue ") + kVersion);
+  line.app.add_flag("--recipe_reference", line.reference)->group("");
+  line.app.require_subcommand(0, 1);
+  line.app.allow_extras();
+  line.app.get_formatter()->column_width(44);
+  line.app.footer(
+      "moue VERB --help shows a verb's flags and examples.\n"
+      "Exit codes: 0 done; 1 validation found a difference; 2 a fault you can mend; 3 a fault of "
+      "ours;\n"
+      "4 interrupted with the state saved.");
+  for (const Verb& verb : verbs()) add_verb(line, verb);
+}
+
+std::vector<std::string> flag_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+/// Words CLI11 could not place: unknown flags, a verb that does not exist, arguments too many.
+void refuse_extras(const CLI::App& app, const std::string& verb) {
+  std::vector<std::string> known = flag_names(app), faults;
+  if (verb.empty()) {
+    for (const Verb& each : verbs()) known.emplace_back(each.name);
+  }
+  for (const std::string& word : app.remaining()) {
+    const bool is_flag = word.starts_with("-");
+    const std::string hint =
+        is_flag || verb.empty() ? nearest(word.substr(0, word.find('=')), known) : "";
+    const char* kind = is_flag ? "flag" : verb.empty() ? "verb" : "further argument";
+    faults.push_back(hint.empty() ? fmt::format("no {} '{}'", kind, word)
+                                  : fmt::format("no {} '{}', nearest is '{}'", kind, word, hint));
+    // What follows an unknown flag or verb is most likely its value.
+    if (verb.empty()) break;
+  }
+  if (faults.empty()) return;
+  fail("recipe", "moue{}{}: {}; see moue{}{} --help", verb.empty() ? "" : " ", verb,
+       fmt::join(faults, "; "), verb.empty() ? "" : " ", verb);
+}
+
+std::string read_text(const std::filesystem::path& file) {
+  constexpr uintmax_t kLargest = 1 << 20;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(file, error))
+    fail("recipe", "{}: no such file", file.string());
+  const uintmax_t size = std::filesystem::file_size(file, error);
+  if (error || size > kLargest)
+    fail("recipe", "{} has {} bytes, wanted a recipe of at most 1 MiB", file.string(), size);
+  std::ifstream stream(file, std::ios::binary);
+  std::string text(size, '\0');
+  if (!stream.read(text.data(), static_cast<std::streamsize>(size)))
+    fail("recipe", "{} cannot be read", file.string());
+  return text;
+}
+
+void apply_flags(Recipe& recipe, const std::deque<Heard>& heard, const CLI::App& app) {
+  std::vector<std::string> faults;
+  for (const Heard& flag : heard) {
+    // Each verb has its own options; those of the others were never counted.
+    if (flag.option->count() == 0) continue;
+    const Setting setting =
+        flag.words.empty() ? Setting(flag.set) : setting_of(*flag.knob, flag.words);
+    const std::string fault = assign(*flag.knob, recipe, setting);
+    if (!fault.empty()) faults.push_back(fmt::format("{} {}", flag.name, fault));
+  }
+  if (!faults.empty()) fail("recipe", "moue {}: {}", app.get_name(), fmt::join(faults, "; "));
+}
+
+/// Parses; returns what was asked to be shown instead of a run, or "".
+std::string parse(CommandLine& line, int argc, const char* const* argv) {
+  try {
+    line.app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = line.app.get_subcommands();
+    return chosen.empty() ? line.app.help() : chosen.front()->help();
+  } catch (const CLI::CallForVersion& version) {
+    return std::string(version.what()) + "\n";
+  } catch (const CLI::ParseError& error) {
+    std::string what = error.what();
+    std::replace(what.begin(), what.end(), '\n', ' ');
+    fail("recipe", "command line: {}; see moue --help", what);
+  }
+  return line.reference ? recipe_reference() : std::string();
+}
+
+}  // namespace
+
+Recipe read_recipe(int argc, const char* const* argv) {
+  CommandLine line;
+  build(line);
+  Recipe recipe;
+  recipe.message = parse(line, argc, argv);
+  if (!recipe.message.empty()) return recipe;
+  refuse_extras(line.app, "");
+  const auto chosen = line.app.get_subcommands();
+  if (chosen.empty())
+    fail("recipe",
+         "no verb, wanted inspect, measure, plan, convert, train or validate; see moue --help");
+  const CLI::App& verb = *chosen.front();
+  refuse_extras(verb, verb.get_name());
+  if (!line.recipe_file.empty()) apply_file(recipe, read_text(line.recipe_file), line.recipe_file);
+  apply_flags(recipe, line.heard, verb);
+  recipe.verb = verb.get_name();
+  recipe.warnings = settings_without_effect(with_paths(recipe));
+  return recipe;
+}
+
+}  // namespace moue

@@ -1,0 +1,92 @@
+// Knob: one setting, declared once for recipe files, flags, help, reference and the resolved
+// recipe.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "moue/recipe.h"
+
+namespace moue {
+
+/// Where a setting lives in a Recipe; the type decides how it is read and written. uint64_t is a
+/// memory size.
+using Field = std::variant<bool*, int64_t*, uint64_t*, double*, std::string*,
+                           std::filesystem::path*, std::optional<int64_t>*, std::vector<double>*>;
+
+/// Something no knob takes: a date, a table where a value should stand. Kept for the message.
+struct Foreign {
+  std::string shown;
+};
+
+/// A value as a file or a flag spells it, before a knob has accepted it.
+using Setting = std::variant<bool, int64_t, double, std::string, std::vector<double>, Foreign>;
+
+struct Knob {
+  std::string key;  ///< "train.open.until"
+  std::string help;
+  Field (*field)(Recipe&);
+  double least = 0;  ///< numbers: the smallest accepted value
+  double most = 1e9;
+  bool below_most = false;           ///< `most` itself is refused
+  size_t length = 0;                 ///< lists: how many numbers
+  std::vector<std::string> choices;  ///< strings: what is accepted
+  std::string unset;                 ///< what an empty or absent value means
+  bool reproducible = true;          ///< decides the bytes of a result
+
+  Knob& range(double low, double high) { return least = low, most = high, *this; }
+  Knob& below(double high) { return most = high, below_most = true, *this; }
+  Knob& one_of(std::vector<std::string> names) { return choices = std::move(names), *this; }
+  Knob& pair() { return length = 2, *this; }
+  Knob& empty_means(std::string meaning) { return unset = std::move(meaning), *this; }
+  Knob& local() { return reproducible = false, *this; }
+
+  /// The key's table: "train.open" of "train.open.until", "" at the top.
+  std::string_view table() const;
+  /// The key without its first table, as flags spell it: "open.until".
+  std::string_view flag() const;
+  Field at(Recipe& recipe) const { return field(recipe); }
+  /// Reads the current value; the recipe is not changed.
+  Field at(const Recipe& recipe) const { return field(const_cast<Recipe&>(recipe)); }
+};
+
+/// Every knob, tables in the order of the pipeline, a table's own keys before its subtables.
+const std::vector<Knob>& knobs();
+const Knob* find_knob(std::string_view key);
+
+/// The tables whose keys are settings of a verb; the first one's keys are its flags.
+std::vector<std::string_view> tables_of(std::string_view verb);
+
+/// Puts the value in its place. Returns what is wrong with it ("is 'abc', wanted an integer"), or
+/// "".
+std::string assign(const Knob& knob, Recipe& recipe, const Setting& setting);
+
+/// What the words of a flag spell; words that do not fit the knob's type stay a string.
+Setting setting_of(const Knob& knob, const std::vector<std::string>& words);
+
+/// The value as TOML; "" where it is unset or empty and that has a meaning of its own.
+std::string toml_text(const Knob& knob, const Recipe& recipe);
+/// "INT", "FLOAT", "FILE", "a|b", "SIZE", ...
+std::string type_text(const Knob& knob);
+/// "1 to 1000000", "below 1", the choices; "" where anything goes.
+std::string range_text(const Knob& knob);
+
+/// "4GiB" to bytes and back, exactly.
+std::optional<uint64_t> parse_size(std::string_view text);
+std::string size_text(uint64_t bytes);
+
+/// The candidate with the fewest edits, "" when none is alike.
+std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
+
+/// Reads a recipe file over `recipe`; all faults in one Error.
+void apply_file(Recipe& recipe, std::string_view text, const std::string& origin);
+/// A warning for each given setting that changes nothing in this run; the recipe's paths are
+/// filled.
+std::vector<std::string> settings_without_effect(const Recipe& recipe);
+
+}  // namespace moue

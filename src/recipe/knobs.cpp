@@ -1,0 +1,253 @@
+// The table of all settings: key, meaning, bounds. Defaults are those of the options structs.
+#include <algorithm>
+
+#include "recipe/knob.h"
+
+namespace moue {
+namespace {
+
+Knob declare(const char* key, const char* help, Field (*field)(Recipe&)) {
+  Knob knob;
+  knob.key = key;
+  knob.help = help;
+  knob.field = field;
+  return knob;
+}
+
+// The key is the place in Recipe, spelled the same.
+#define MOUE_KNOB(place, help) \
+  declare(#place, help, [](Recipe& recipe) -> Field { return &recipe.place; })
+
+const std::vector<std::string> kDtypes = {"float32", "bfloat16"};
+const std::vector<std::string> kDevices = {"cpu", "cuda"};
+const std::vector<std::string> kTokenTypes = {"", "u16", "u32"};
+
+std::vector<Knob> run_knobs() {
+  return {
+      MOUE_KNOB(source, "model directory to start from").empty_means("required").local(),
+      MOUE_KNOB(out, "OUT, directory of the run: where stages find each other's files")
+          .empty_means("none")
+          .local(),
+      MOUE_KNOB(json, "print the result as one JSON object").local(),
+      MOUE_KNOB(quiet, "no lines and no progress on stderr").local(),
+  };
+}
+
+std::vector<Knob> measure_knobs() {
+  return {
+      MOUE_KNOB(measure.tokens, "token file").empty_means("required").local(),
+      MOUE_KNOB(measure.plan, "plan.json to calibrate for")
+          .empty_means("OUT/plan.json where it exists")
+          .local(),
+      MOUE_KNOB(measure.out, "statistics file to write")
+          .empty_means("OUT/statistics.safetensors")
+          .local(),
+      MOUE_KNOB(measure.token_type, "element type of a raw token file")
+          .one_of(kTokenTypes)
+          .empty_means("by the file's name or header"),
+      MOUE_KNOB(measure.max_tokens, "stop after this many; 0 = the whole file").range(0, 1e15),
+      MOUE_KNOB(measure.length, "tokens per window").range(1, 1e6),
+      MOUE_KNOB(measure.batch, "windows per forward pass").range(1, 1e6),
+      MOUE_KNOB(measure.eps, "share of a layer's tokens whose choice opening may change").below(1),
+      MOUE_KNOB(measure.dtype, "arithmetic").one_of(kDtypes),
+      MOUE_KNOB(measure.device, "where the model runs").one_of(kDevices),
+      MOUE_KNOB(measure.threads, "threads of the CPU; 0 = all cores").range(0, 4096).local(),
+  };
+}
+
+std::vector<Knob> plan_knobs() {
+  return {
+      MOUE_KNOB(plan.topology, "named topology, the start of the parameters below")
+          .one_of(topology_names()),
+      MOUE_KNOB(plan.group, "layers that share one window")
+          .range(1, 1e6)
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.shift, "experts by which the window moves from one group to the next")
+          .range(-1e6, 1e6)
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.window, "experts of the ring that a window shows")
+          .range(1, 1e6)
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.stride, "distance between two experts of a window")
+          .range(1, 1e6)
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.origin, "where the first window starts")
+          .range(-1e6, 1e6)
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.boundary, "what happens at the ends of the ring")
+          .one_of({"", "ring", "clamp"})
+          .empty_means("the topology's"),
+      MOUE_KNOB(plan.max_sharing, "refuse plans in which more layers list one expert; 0 = no cap")
+          .range(0, 1e6),
+      MOUE_KNOB(plan.state_dim, "numbers of the trajectory state").range(1, 256),
+      MOUE_KNOB(plan.foreign_input, "through whose norm a foreign expert is fed")
+          .one_of({"home", "layer"}),
+      MOUE_KNOB(plan.statistics, "statistics file to plan by").empty_means("none").local(),
+      MOUE_KNOB(plan.out, "plan file to write, its picture beside it")
+          .empty_means("OUT/plan.json")
+          .local(),
+  };
+}
+
+std::vector<Knob> convert_knobs() {
+  return {
+      MOUE_KNOB(convert.plan, "plan.json to follow")
+          .empty_means("OUT/plan.json where it exists, else made from [plan]")
+          .local(),
+      MOUE_KNOB(convert.statistics, "statistics file with the calibration")
+          .empty_means("none")
+          .local(),
+      MOUE_KNOB(convert.out, "model directory to write").empty_means("OUT/model").local(),
+      MOUE_KNOB(convert.layout, "the source's shards linked, one file added").one_of({"linked"}),
+      MOUE_KNOB(convert.seed, "draws the trajectory keys and queries").range(0, 9e15),
+  };
+}
+
+std::vector<Knob> train_data_knobs() {
+  return {
+      MOUE_KNOB(train.model, "model directory to train")
+          .empty_means("OUT/model, with control the source")
+          .local(),
+      MOUE_KNOB(train.tokens, "token file to train on").empty_means("required").local(),
+      MOUE_KNOB(train.held_out, "token file for the held-out loss")
+          .empty_means("no evaluation")
+          .local(),
+      MOUE_KNOB(train.out, "directory to write")
+          .empty_means("OUT/train, with control OUT/control")
+          .local(),
+      MOUE_KNOB(train.token_type, "element type of raw token files")
+          .one_of(kTokenTypes)
+          .empty_means("by the file's name or header"),
+      MOUE_KNOB(train.control, "train the unconverted source: the run to compare with"),
+      MOUE_KNOB(train.resume, "go on from the latest step in the output directory").local(),
+      MOUE_KNOB(train.steps, "optimizer steps").range(1, 1e9),
+      MOUE_KNOB(train.batch, "rows per step").range(1, 1e6),
+      MOUE_KNOB(train.micro_batch, "rows per forward pass; 0 = batch").range(0, 1e6),
+      MOUE_KNOB(train.length, "inputs per row").range(1, 1e6),
+      MOUE_KNOB(train.order, "order of the rows: by (seed, step), or as they stand in the file")
+          .one_of({"shuffled", "sequential"}),
+      MOUE_KNOB(train.seed, "decides the order of the rows and the draws of schedules")
+          .range(0, 9e15),
+  };
+}
+
+std::vector<Knob> train_optimizer_knobs() {
+  return {
+      MOUE_KNOB(train.lr, "peak learning rate").range(0, 10),
+      MOUE_KNOB(train.schedule, "after the warm-up").one_of({"cosine", "constant"}),
+      MOUE_KNOB(train.warmup, "steps until the peak").empty_means("2 % of steps"),
+      MOUE_KNOB(train.min_lr, "learning rate at the end, as a fraction of lr").range(0, 1),
+      MOUE_KNOB(train.weight_decay, "decoupled decay of matrices").range(0, 10),
+      MOUE_KNOB(train.betas, "decay of the two moments").pair().below(1),
+      MOUE_KNOB(train.adam_eps, "added to the root of the second moment").range(0, 1),
+      MOUE_KNOB(train.clip, "global norm to which gradients are cut; 0 = off").range(0, 1e9),
+      MOUE_KNOB(train.alpha, "coefficient of the balance loss").range(0, 1e3),
+      MOUE_KNOB(train.alpha_warmup, "steps until alpha is reached").empty_means("2 % of steps"),
+      MOUE_KNOB(train.kappa, "exposure exponent of the target share").range(0, 16),
+      MOUE_KNOB(train.eta, "share of the per-layer sum in the balance loss; a control uses 1")
+          .range(0, 1),
+      MOUE_KNOB(train.statistics, "whose counts the balance loss uses")
+          .one_of({"previous", "step"}),
+      MOUE_KNOB(train.pool_bias, "update rate of the pool's selection bias; 0 = off").range(0, 10),
+      MOUE_KNOB(train.trajectory, "gradients through the trajectory state, or no state")
+          .one_of({"full", "detach", "off"}),
+      MOUE_KNOB(train.new_lr_multiplier, "on the learning rate of the new tensors").range(0, 1e6),
+  };
+}
+
+std::vector<Knob> train_run_knobs() {
+  return {
+      MOUE_KNOB(train.eval_every, "steps between held-out losses; 0 = only at both ends"),
+      MOUE_KNOB(train.save_every, "steps between checkpoints; 0 = only the last"),
+      MOUE_KNOB(train.stop_after, "save and stop after this step; 0 = run to the end").local(),
+      MOUE_KNOB(train.dtype, "arithmetic; master weights are float32").one_of(kDtypes),
+      MOUE_KNOB(train.device, "where the model runs").one_of(kDevices),
+      MOUE_KNOB(train.threads, "threads of the CPU; 0 = all cores").range(0, 4096).local(),
+      MOUE_KNOB(train.calibrate.tokens, "tokens of the calibration before step 0; 0 = skip")
+          .range(0, 1e15),
+      MOUE_KNOB(train.calibrate.eps, "share of a layer's tokens whose choice opening may change")
+          .below(1),
+      MOUE_KNOB(train.open.schedule, "how foreign slots become visible")
+          .one_of({"distance", "psr", "logit"}),
+      MOUE_KNOB(train.open.from, "start of the opening, as a fraction of steps").range(0, 1),
+      MOUE_KNOB(train.open.until, "end of the opening, as a fraction of steps").range(0, 1),
+  };
+}
+
+std::vector<Knob> validate_knobs() {
+  return {
+      MOUE_KNOB(validate.result, "model directory to examine").empty_means("OUT/model").local(),
+      MOUE_KNOB(validate.reference, "safetensors with tokens and logits from elsewhere")
+          .empty_means("G2 does not apply")
+          .local(),
+      MOUE_KNOB(validate.tokens, "token file for G1 and G3")
+          .empty_means("512 seeded tokens")
+          .local(),
+      MOUE_KNOB(validate.token_type, "element type of a raw token file")
+          .one_of(kTokenTypes)
+          .empty_means("by the file's name or header"),
+      MOUE_KNOB(validate.max_tokens, "tokens used for G3; 0 = the whole file").range(0, 1e15),
+      MOUE_KNOB(validate.length, "tokens per window").range(1, 1e6),
+      MOUE_KNOB(validate.batch, "windows per forward pass").range(1, 1e6),
+      MOUE_KNOB(validate.memory, "weights held at a time").range(1 << 20, 1e15).local(),
+      MOUE_KNOB(validate.expect, "state to demand of the result")
+          .one_of({"", "closed", "opened", "trained", "relocked"})
+          .empty_means("as the result says"),
+      MOUE_KNOB(validate.dtype, "arithmetic")
+          .one_of({"", "float32", "bfloat16"})
+          .empty_means("float32 for small models, else the checkpoint's"),
+      MOUE_KNOB(validate.device, "where the models run").one_of(kDevices),
+      MOUE_KNOB(validate.threads, "threads of the CPU; 0 = all cores").range(0, 4096).local(),
+      MOUE_KNOB(validate.max_logit_error, "G2: largest difference over the largest logit")
+          .range(0, 1e9),
+      MOUE_KNOB(validate.max_loss_increase, "G3: nats over the source; negative = only reported")
+          .range(-1, 1e9),
+      MOUE_KNOB(validate.max_kl, "G3: mean KL(source || result) in nats; negative = only reported")
+          .range(-1, 1e9),
+      MOUE_KNOB(validate.html, "page to write").empty_means("OUT/report.html").local(),
+  };
+}
+
+#undef MOUE_KNOB
+
+std::vector<Knob> all_knobs() {
+  std::vector<Knob> all;
+  for (auto&& part :
+       {run_knobs(), measure_knobs(), plan_knobs(), convert_knobs(), train_data_knobs(),
+        train_optimizer_knobs(), train_run_knobs(), validate_knobs()}) {
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Knob>& knobs() {
+  static const std::vector<Knob> all = all_knobs();
+  return all;
+}
+
+const Knob* find_knob(std::string_view key) {
+  const auto& all = knobs();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const Knob& knob) { return knob.key == key; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+std::string_view Knob::table() const {
+  const size_t dot = key.rfind('.');
+  return dot == std::string::npos ? std::string_view() : std::string_view(key).substr(0, dot);
+}
+
+std::string_view Knob::flag() const {
+  const size_t dot = key.find('.');
+  return dot == std::string::npos ? std::string_view(key) : std::string_view(key).substr(dot + 1);
+}
+
+std::vector<std::string_view> tables_of(std::string_view verb) {
+  if (verb == "inspect") return {};
+  if (verb == "convert") return {"convert", "plan"};
+  return {verb};
+}
+
+}  // namespace moue

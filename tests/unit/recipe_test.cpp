@@ -1,0 +1,339 @@
+// The five rules of recipes: strict keys, flags win, a fixed point, everything shown, one
+// declaration per knob.
+#include "moue/recipe.h"
+
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <sstream>
+
+#include "moue/error.h"
+#include "moue/version.h"
+#include "recipe/knob.h"
+
+using namespace moue;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A directory in the system's temporary folder, removed with its contents.
+struct Folder {
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "moue-recipe-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+  fs::path write(const std::string& name, const std::string& text) const {
+    std::ofstream(path / name) << text;
+    return path / name;
+  }
+  fs::path path;
+};
+
+Recipe command(std::vector<std::string> words) {
+  words.insert(words.begin(), "moue");
+  std::vector<const char*> argv;
+  for (const auto& word : words) argv.push_back(word.c_str());
+  return read_recipe(static_cast<int>(argv.size()), argv.data());
+}
+
+template <class Call>
+std::string message_of(const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string fault_of(const std::string& text) {
+  return message_of([&] { parse_recipe(text, "a.toml"); });
+}
+
+std::string text_of(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("an unknown key stops the run with its line and the nearest key", "[unit][recipe]") {
+  CHECK(fault_of("[train]\nsteps = 10\nstpes = 3\n") ==
+        "[recipe] a.toml: line 3: no key 'train.stpes', nearest is 'train.steps'; all keys: "
+        "docs/recipe.md");
+  CHECK(fault_of("[train.open]\nutnil = 0.3\n") ==
+        "[recipe] a.toml: line 2: no key 'train.open.utnil', nearest is 'train.open.until'; all "
+        "keys: "
+        "docs/recipe.md");
+  CHECK(has(fault_of("[trian]\nsteps = 10\n"), "line 1: no table 'trian', nearest is 'train'"));
+  CHECK(has(fault_of("topology = 'aligned'\n"), "no key 'topology', nearest is 'plan.topology'"));
+  CHECK(has(fault_of("[[train.groups]]\npattern = 'x'\n"), "line 1: no key 'train.groups'"));
+  CHECK(has(fault_of("zzzzzzzzzz = 1\n"), "line 1: no key 'zzzzzzzzzz'; all keys"));
+}
+
+TEST_CASE("all faults of a file are reported at once", "[unit][recipe]") {
+  const std::string fault =
+      fault_of("sorce = 'm'\n[train]\nsteps = 0\nlr = 'fast'\nopen = 3\n[paln]\ngroup = 2\n");
+  CHECK(has(fault, "[recipe] a.toml: 5 faults: "));
+  CHECK(has(fault, "line 1: no key 'sorce', nearest is 'source'"));
+  CHECK(has(fault, "line 3: 'train.steps' is 0, wanted an integer, at least 1"));
+  CHECK(has(fault, "line 4: 'train.lr' is \"fast\", wanted a number, 0 to 10"));
+  CHECK(has(fault, "line 5: 'train.open' is a value, wanted a table [train.open]"));
+  CHECK(has(fault, "line 6: no table 'paln', nearest is 'plan'"));
+}
+
+TEST_CASE("wrong types and values out of range name what was wanted", "[unit][recipe]") {
+  CHECK(has(fault_of("[train]\nsteps = 1.5\n"), "'train.steps' is 1.5, wanted an integer"));
+  CHECK(has(fault_of("[train]\nlr = nan\n"), "'train.lr' is nan, wanted a number, 0 to 10"));
+  CHECK(has(fault_of("[train]\nbetas = [0.9]\n"),
+            "'train.betas' is [0.9], wanted 2 numbers, at least 0 and below 1"));
+  CHECK(has(fault_of("[train]\nbetas = [0.9, 1.0]\n"), "is [0.9, 1.0], wanted 2 numbers"));
+  CHECK(has(fault_of("[train]\nbetas = ['a', 1]\n"),
+            "is a list of something else, wanted 2 numbers"));
+  CHECK(has(fault_of("[train]\ncontrol = 1\n"), "'train.control' is 1, wanted true or false"));
+  CHECK(has(fault_of("[train]\ntokens = 1979-05-27\n"),
+            "'train.tokens' is a date or time, wanted a path"));
+  CHECK(has(fault_of("[train]\ntokens = \"a\\u0000b\"\n"),
+            "'train.tokens' is \"a\\u0000b\", wanted a path"));
+  CHECK(
+      has(fault_of("[plan]\ntopology = 'half'\n"), "'plan.topology' is \"half\", wanted one of "));
+  CHECK(has(fault_of("[plan]\nstate_dim = 257\n"), "is 257, wanted an integer, 1 to 256"));
+  CHECK(has(fault_of("[validate]\nmemory = '4 lots'\n"),
+            "is \"4 lots\", wanted a size such as \"4GiB\""));
+  CHECK(has(fault_of("[train]\nsteps = 1\nsteps = 2\n"), "a.toml: line 3, column 9: "));
+  CHECK(has(fault_of("[train\n"), "a.toml: line 1, column 7: "));
+  CHECK(has(fault_of("x = " + std::string(100000, '[')), "a.toml: line 1"));
+}
+
+TEST_CASE("good values reach their place", "[unit][recipe]") {
+  const Recipe recipe = parse_recipe(
+      "source = 'm'\n[plan]\ngroup = 2\norigin = -8\n[train]\nlr = 1\nbetas = [0, 0.95]\nwarmup = "
+      "7\n"
+      "[train.open]\nschedule = 'psr'\n[validate]\nmemory = '512MiB'\n",
+      "a.toml");
+  CHECK(recipe.source == "m");
+  CHECK(recipe.plan.group == 2);
+  CHECK(recipe.plan.origin == -8);
+  CHECK_FALSE(recipe.plan.window);
+  CHECK(recipe.train.lr == 1.0);
+  CHECK(recipe.train.betas == std::vector<double>{0, 0.95});
+  CHECK(recipe.train.warmup == 7);
+  CHECK(recipe.train.open.schedule == "psr");
+  CHECK(recipe.validate.memory == uint64_t{512} << 20);
+  CHECK(recipe.given.contains("train.open.schedule"));
+  CHECK_FALSE(recipe.given.contains("train.steps"));
+}
+
+TEST_CASE("memory sizes", "[unit][recipe]") {
+  CHECK(parse_size("4GiB") == uint64_t{4} << 30);
+  CHECK(parse_size("1.5 MiB") == 1572864);
+  CHECK(parse_size("2GB") == 2000000000);
+  CHECK(parse_size("12") == 12);
+  CHECK(parse_size("7B") == 7);
+  for (const char* bad : {"", "GiB", "-1", "4gb", "4 GiB x", "inf", "1e300GiB", "nan"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_size(bad));
+  }
+  for (const uint64_t bytes : {uint64_t{4} << 30, uint64_t{1536} << 10, uint64_t{1000001}}) {
+    CHECK(parse_size(size_text(bytes)) == bytes);
+  }
+}
+
+TEST_CASE("flags are spelled as keys and win over the file", "[unit][recipe]") {
+  const Folder folder;
+  const auto file = folder
+                        .write("a.toml",
+                               "source = 'from_file'\nout = 'run'\n[train]\nsteps = 10\nlr = 0.5\n"
+                               "tokens = 'file.u16'\n[train.open]\nuntil = 0.3\n")
+                        .string();
+  const Recipe recipe =
+      command({"train", "model", "--recipe", file, "--held_out", "h.u16", "--steps", "20",
+               "--betas", "0.8", "0.9", "--open.until", "0.5", "--control"});
+  CHECK(recipe.verb == "train");
+  CHECK(recipe.source == "from_file");
+  CHECK(recipe.train.model == "model");
+  CHECK(recipe.train.tokens == "file.u16");
+  CHECK(recipe.train.held_out == "h.u16");
+  CHECK(recipe.train.steps == 20);
+  CHECK(recipe.train.lr == 0.5);
+  CHECK(recipe.train.betas == std::vector<double>{0.8, 0.9});
+  CHECK(recipe.train.open.until == 0.5);
+  CHECK(recipe.train.control);
+  CHECK(command({"plan", "m", "--origin", "-8"}).plan.origin == -8);
+  CHECK(command({"inspect", "other", "--recipe", file, "--json"}).source == "other");
+  CHECK(command({"inspect", "--recipe", file}).source == "from_file");
+  CHECK(command({"validate", "a", "b", "--memory", "1GiB", "--quiet"}).validate.memory ==
+        uint64_t{1} << 30);
+}
+
+TEST_CASE("faults of the command line", "[unit][recipe]") {
+  CHECK(message_of([] {
+          command({"train", "m", "--stpes", "3", "--tokns=t", "--out", "o"});
+        }) ==
+        "[recipe] moue train: no flag '--stpes', nearest is '--steps'; no further argument '3'; no "
+        "flag '--tokns=t', "
+        "nearest is '--tokens'; see moue train --help");
+  CHECK(message_of([] {
+          command({"inspekt", "m"});
+        }) == "[recipe] moue: no verb 'inspekt', nearest is 'inspect'; see moue --help");
+  CHECK(has(message_of([] { command({}); }), "[recipe] no verb, wanted inspect, "));
+  CHECK(has(message_of([] {
+              command({"plan", "m", "--group", "two", "--stride", "0"});
+            }),
+            "[recipe] moue plan: --group is \"two\", wanted an integer, 1 to 1000000; --stride is "
+            "0, wanted"));
+  CHECK(has(message_of([] {
+              command({"plan", "m", "--group"});
+            }),
+            "[recipe] command line: --group"));
+  CHECK(has(message_of([] { command({"plan", "m", "--group", "1", "--group", "2"}); }), "--group"));
+  CHECK(has(message_of([] { command({"inspect", "m", "n"}); }), "no further argument 'n'"));
+  CHECK(message_of([] { command({"measure"}); }) ==
+        "[recipe] moue measure lacks the model (first argument, or source = in a recipe) and "
+        "--tokens FILE; see moue "
+        "measure --help");
+  CHECK(has(message_of([] {
+              command({"plan", "m", "--recipe", "/nowhere.toml"});
+            }),
+            "[recipe] /nowhere.toml: no such file"));
+}
+
+TEST_CASE("empty paths are derived from the run's directory", "[unit][recipe]") {
+  const Folder folder;
+  const auto file = folder.write(
+      "a.toml", "source = 's'\nout = '" + folder.path.string() + "'\n[train]\ntokens = 't'\n");
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--recipe", file.string()});
+    return with_paths(command(words));
+  };
+  CHECK(run({"plan"}).plan.out == folder.path / "plan.json");
+  CHECK(run({"convert"}).convert.plan.empty());
+  CHECK(run({"train"}).train.model == folder.path / "model");
+  CHECK(run({"train"}).train.out == folder.path / "train");
+  CHECK(run({"train", "--control"}).train.model == "s");
+  CHECK(run({"train", "--control"}).train.out == folder.path / "control");
+  CHECK(run({"train", "--out", "x"}).train.out == "x");
+  CHECK(run({"validate"}).validate.result == folder.path / "model");
+  folder.write("plan.json", "{}");
+  CHECK(run({"convert"}).convert.plan == folder.path / "plan.json");
+  CHECK(with_paths(command({"plan", "m"})).plan.out == "plan.json");
+}
+
+TEST_CASE("a setting without effect is a warning", "[unit][recipe]") {
+  const auto warnings = [](std::vector<std::string> words) {
+    return command(std::move(words)).warnings;
+  };
+  const std::vector<std::string> control = {"train", "m",     "--control", "--tokens",
+                                            "t",     "--out", "o"};
+  CHECK(warnings(control).empty());
+  auto with_open = control;
+  with_open.insert(with_open.end(), {"--open.until", "0.5"});
+  CHECK(warnings(with_open) ==
+        std::vector<std::string>{
+            "'train.open.until' has no effect in this run: a control has no foreign slots"});
+  auto with_default = control;
+  with_default.insert(with_default.end(), {"--open.until", "0.4"});
+  CHECK(warnings(with_default).empty());
+  CHECK(warnings({"measure", "m", "--tokens", "t", "--eps", "0.01"}).size() == 1);
+  CHECK(warnings({"measure", "m", "--tokens", "t", "--eps", "0.01", "--plan", "p.json"}).empty());
+  CHECK(warnings({"validate", "a", "b", "--max_kl", "0.1"}).size() == 1);
+}
+
+TEST_CASE("what resolves, reads back and resolves to the same", "[unit][recipe]") {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator("recipes")) files.push_back(entry.path());
+  REQUIRE(files.size() >= 2);
+  for (const auto& file : files) {
+    INFO(file.string());
+    const Recipe recipe = parse_recipe(text_of(file), file.string());
+    CHECK_FALSE(recipe.given.empty());
+    const std::string once = resolved(recipe, "");
+    CHECK(resolved(parse_recipe(once, "resolved"), "") == once);
+    CHECK(once != resolved(Recipe(), ""));
+  }
+}
+
+TEST_CASE("every knob survives the way to text and back", "[unit][recipe]") {
+  Recipe recipe;
+  for (const Knob& knob : knobs()) {
+    const Field field = knob.at(recipe);
+    if (auto* const* truth = std::get_if<bool*>(&field)) **truth = true;
+    if (auto* const* whole = std::get_if<int64_t*>(&field))
+      **whole = static_cast<int64_t>(knob.least) + 1;
+    if (auto* const* maybe = std::get_if<std::optional<int64_t>*>(&field)) **maybe = 3;
+    if (auto* const* real = std::get_if<double*>(&field)) **real = knob.least + 1.0 / 3.0;
+    if (auto* const* size = std::get_if<uint64_t*>(&field)) **size = 123456789;
+    if (auto* const* name = std::get_if<std::string*>(&field)) **name = knob.choices.back();
+    if (auto* const* path = std::get_if<fs::path*>(&field)) **path = "odd \"name\"\\\n\t.bin";
+    if (auto* const* list = std::get_if<std::vector<double>*>(&field))
+      **list = {1.0 / 3.0, 0.1 + 0.2};
+  }
+  const Recipe back = parse_recipe(resolved(recipe, ""), "resolved");
+  CHECK(back.given.size() == knobs().size());
+  for (const Knob& knob : knobs()) {
+    INFO(knob.key);
+    CHECK(toml_text(knob, back) == toml_text(knob, recipe));
+  }
+  CHECK(back.train.lr == recipe.train.lr);
+  CHECK(back.train.betas == recipe.train.betas);
+  CHECK(back.train.tokens == recipe.train.tokens);
+}
+
+TEST_CASE("every default lies within its own bounds", "[unit][recipe]") {
+  const Recipe defaults;
+  const std::string text = resolved(defaults, "");
+  CHECK(fault_of(text) == "no error");
+  for (const Knob& knob : knobs()) {
+    INFO(knob.key);
+    CHECK_FALSE(knob.help.empty());
+    CHECK((knob.choices.empty() == !std::holds_alternative<std::string*>(knob.at(defaults))));
+  }
+}
+
+TEST_CASE("what decides the bytes of a result leaves out paths, threads and memory",
+          "[unit][recipe]") {
+  const Recipe recipe = parse_recipe(
+      "source = '/a/b'\n[convert]\nseed = 5\nout = '/c'\n[plan]\ngroup = 3\n", "a.toml");
+  const std::string text = resolved(recipe, "convert", RecipePart::Reproducible);
+  CHECK(has(text, "seed = 5"));
+  CHECK(has(text, "group = 3"));
+  CHECK_FALSE(has(text, "/"));
+  CHECK_FALSE(has(text, "threads"));
+  CHECK(has(resolved(recipe, "convert"), "source = \"/a/b\""));
+  CHECK_FALSE(has(resolved(recipe, "convert"), "[train]"));
+}
+
+TEST_CASE("help names every flag of a verb and shows examples", "[unit][recipe]") {
+  for (const char* verb : {"inspect", "measure", "plan", "convert", "train", "validate"}) {
+    const std::string help = command({verb, "--help"}).message;
+    INFO(help);
+    CHECK(has(help, std::string("moue ") + verb + " "));
+    CHECK(has(help, "Examples:"));
+    CHECK(has(help, "--recipe"));
+    for (const Knob& knob : knobs()) {
+      if (knob.key.starts_with(std::string(verb) + ".") && knob.key != "train.model" &&
+          knob.key != "validate.result") {
+        CHECK(has(help, "--" + std::string(knob.flag())));
+      }
+    }
+  }
+  CHECK(has(command({"--help"}).message, "Exit codes"));
+  CHECK(command({"--version"}).message == std::string("moue ") + kVersion + "\n");
+}
+
+TEST_CASE("docs/recipe.md is what the program prints", "[unit][recipe]") {
+  INFO("renew it: build/core/moue --recipe_reference > docs/recipe.md");
+  CHECK(text_of("docs/recipe.md") == recipe_reference());
+}
+
+TEST_CASE("one version everywhere", "[unit][recipe]") {
+  CHECK(has(text_of("CMakeLists.txt"), std::string("project(moue VERSION ") + kVersion + " "));
+  CHECK(has(text_of("CHANGELOG.md"), std::string("## ") + kVersion));
+}
