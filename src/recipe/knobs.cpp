@@ -58,7 +58,7 @@ std::vector<Knob> measure_knobs() {
 std::vector<Knob> plan_knobs() {
   return {
       MOUE_KNOB(plan.topology, "named topology, the start of the parameters below")
-          .one_of({"vanilla", "aligned", "sliding", "half_staggered", "one_pool"}),
+          .one_of(topology_names()),
       MOUE_KNOB(plan.group, "layers that share one window")
           .range(1, 1e6)
           .empty_means("the topology's"),
