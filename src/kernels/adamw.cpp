@@ -8,8 +8,6 @@
 namespace moue::kernels {
 namespace {
 
-constexpr int64_t kBlock = 1 << 14;
-
 struct Constants {
   float beta1, beta2, rest1, rest2, scale, step, root, eps;
 };
@@ -44,7 +42,7 @@ void adamw(const AdamwArgs& a, Where where) {
                     static_cast<float>(a.lr / a.bias1),
                     static_cast<float>(1 / std::sqrt(a.bias2)),
                     static_cast<float>(a.eps)};
-  const int64_t piece = a.row_decay ? a.row_size : kBlock;
+  const int64_t piece = a.row_decay ? a.row_size : kSquaresBlock;
   const int64_t pieces = (a.size + piece - 1) / piece;
   for_rows(pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
@@ -56,14 +54,15 @@ void adamw(const AdamwArgs& a, Where where) {
   });
 }
 
-int64_t sum_of_squares_partials(int64_t size) { return (size + kBlock - 1) / kBlock; }
+int64_t sum_of_squares_partials(int64_t size) { return (size + kSquaresBlock - 1) / kSquaresBlock; }
 
 void sum_of_squares(const float* x, int64_t size, double* partial, double* result, Where where) {
   if (where.cuda) return cuda::sum_of_squares(x, size, partial, result, where.stream);
   const int64_t blocks = sum_of_squares_partials(size);
   for_rows(blocks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      partial[b] = block_squares(x + b * kBlock, std::min(kBlock, size - b * kBlock));
+      partial[b] =
+          block_squares(x + b * kSquaresBlock, std::min(kSquaresBlock, size - b * kSquaresBlock));
     }
   });
   *result = 0;

@@ -27,6 +27,7 @@ void adamw(const AdamwArgs& a, Where where);
 /// scratch of sum_of_squares_partials(size) doubles. On CUDA both are device memory and nothing
 /// waits.
 void sum_of_squares(const float* x, int64_t size, double* partial, double* result, Where where);
+inline constexpr int64_t kSquaresBlock = 1 << 14;  ///< elements of one partial sum
 int64_t sum_of_squares_partials(int64_t size);
 
 namespace cuda {

@@ -9,8 +9,6 @@
 namespace moue::kernels {
 namespace {
 
-constexpr int64_t kChunk = 256;  // rows that one warp sorts on CUDA
-
 template <class T>
 MOUE_CLONES void scaled_copy(const T* x, const T* gain, T* out, int64_t width) {
   if (!gain) {
@@ -45,7 +43,7 @@ const T* gain_of(const void* const* table, int32_t slot) {
 
 }  // namespace
 
-int64_t permute_partials(int64_t rows) { return (rows + kChunk - 1) / kChunk; }
+int64_t permute_partials(int64_t rows) { return (rows + kPermuteChunk - 1) / kPermuteChunk; }
 
 void permute(const Permute& a, Where where) {
   if (where.cuda) return cuda::permute(a, where.stream);

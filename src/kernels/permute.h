@@ -17,6 +17,7 @@ struct Permute {
   int64_t tokens, chosen_per_token, slots;
 };
 void permute(const Permute& a, Where where);
+inline constexpr int64_t kPermuteChunk = 256;  ///< rows that one warp sorts on CUDA
 int64_t permute_partials(int64_t rows);
 
 /// rows[r] = gain[slot_of_row[r]] * x[token_of_row[r]], rounded once; rows [R, D], x [T, D]. `gain`

@@ -8,8 +8,6 @@
 namespace moue::kernels {
 namespace {
 
-constexpr int64_t kBlock = 128;  // rows of one partial sum
-
 MOUE_CLONES void row_forward(const float* x, const float* gain, float* out, float* rstd,
                              int64_t width, float eps) {
   float sum = 0;
@@ -57,7 +55,7 @@ MOUE_CLONES void row_backward(const T* x, const T* gain, const T* dout, float r,
 
 }  // namespace
 
-int64_t rms_norm_partials(int64_t rows) { return (rows + kBlock - 1) / kBlock; }
+int64_t rms_norm_partials(int64_t rows) { return (rows + kRmsNormRows - 1) / kRmsNormRows; }
 
 void rms_norm_forward(const RmsNormForward& a, Where where) {
   if (where.cuda) return cuda::rms_norm_forward(a, where.stream);
@@ -83,7 +81,8 @@ void rms_norm_backward(const RmsNormBackward& a, Where where) {
       for (int64_t block = begin; block < end; ++block) {
         float* dgain = a.dgain ? a.partial + block * a.width : nullptr;
         if (dgain) std::fill_n(dgain, a.width, 0.0f);
-        for (int64_t i = block * kBlock; i < std::min(a.rows, (block + 1) * kBlock); ++i) {
+        for (int64_t i = block * kRmsNormRows; i < std::min(a.rows, (block + 1) * kRmsNormRows);
+             ++i) {
           row_backward<T>(static_cast<const T*>(a.x) + i * a.width, static_cast<const T*>(a.gain),
                           static_cast<const T*>(a.dout) + i * a.width, a.rstd[i],
                           static_cast<T*>(a.dx) + i * a.width, dgain, a.width);

@@ -35,6 +35,7 @@ struct RmsNormBackward {
   int64_t rows, width;
 };
 void rms_norm_backward(const RmsNormBackward& a, Where where);
+inline constexpr int64_t kRmsNormRows = 128;  ///< of one partial sum
 int64_t rms_norm_partials(int64_t rows);
 
 namespace cuda {

@@ -11,7 +11,6 @@
 namespace moue::kernels {
 namespace {
 
-constexpr int64_t kBlock = 32;  // tokens of one partial sum: results do not depend on threads
 constexpr float kClosed = -std::numeric_limits<float>::infinity();
 
 // One token's logits. Additions happen in this order for home and foreign slots alike; for a closed
@@ -87,7 +86,8 @@ void forward_block(const RouterForward& a, int64_t block) {
   std::vector<float> probability(S), keys(K);
   double* sums = a.partial + block * S;
   std::fill_n(sums, S, 0.0);
-  for (int64_t t = block * kBlock; t < std::min(a.tokens, (block + 1) * kBlock); ++t) {
+  for (int64_t t = block * kRouterTokens; t < std::min(a.tokens, (block + 1) * kRouterTokens);
+       ++t) {
     float* z = a.z + t * S;
     int32_t* chosen = a.chosen + t * K;
     logits<T>(a, t, z);
@@ -155,14 +155,15 @@ void backward_block(const RouterBackward& a, int64_t block) {
   std::vector<float> probability(a.slots), dgate(a.chosen_per_token);
   float* sums = a.partial + block * 2 * foreign;
   std::fill_n(sums, 2 * foreign, 0.0f);
-  for (int64_t t = block * kBlock; t < std::min(a.tokens, (block + 1) * kBlock); ++t) {
+  for (int64_t t = block * kRouterTokens; t < std::min(a.tokens, (block + 1) * kRouterTokens);
+       ++t) {
     backward_token<T>(a, t, probability.data(), dgate.data(), sums, sums + foreign);
   }
 }
 
 }  // namespace
 
-int64_t router_partials(int64_t tokens) { return (tokens + kBlock - 1) / kBlock; }
+int64_t router_partials(int64_t tokens) { return (tokens + kRouterTokens - 1) / kRouterTokens; }
 
 void router_forward(const RouterForward& a, Where where) {
   if (where.cuda) return cuda::router_forward(a, where.stream);

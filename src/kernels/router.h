@@ -36,6 +36,7 @@ struct RouterForward {
   int64_t tokens, home_slots, slots, chosen_per_token;
 };
 void router_forward(const RouterForward& a, Where where);
+inline constexpr int64_t kRouterTokens = 32;  ///< of one partial sum
 int64_t router_partials(int64_t tokens);
 
 /// dz = gate rule backward of (dgate + dweight * a) + balance_scale * prob (v - sum prob v) over
