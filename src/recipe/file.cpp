@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "moue/error.h"
 #include "recipe/knob.h"
 
@@ -54,19 +55,20 @@ bool is_table(std::string_view key) {
 }
 
 /// The key of another table whose last part is alike: "plan.topology" for a "topology" at the top.
-std::string elsewhere(std::string_view key) {
+std::optional<std::string> elsewhere(std::string_view key) {
   std::vector<std::string> names;
   for (const Knob& knob : knobs()) names.push_back(knob.key.substr(knob.key.rfind('.') + 1));
-  const std::string alike = nearest(key.substr(key.rfind('.') + 1), names);
-  if (alike.empty()) return {};
-  return knobs()[std::find(names.begin(), names.end(), alike) - names.begin()].key;
+  const auto alike = nearest(key.substr(key.rfind('.') + 1), names);
+  if (!alike) return std::nullopt;
+  return knobs()[std::find(names.begin(), names.end(), *alike) - names.begin()].key;
 }
 
 std::string unknown(const std::string& key, std::string_view table) {
-  std::string hint = nearest(key, known_beside(table));
-  if (hint.empty()) hint = elsewhere(key);
-  if (hint.empty()) return fmt::format("no key '{}'", key);
-  return fmt::format("no {} '{}', nearest is '{}'", is_table(hint) ? "table" : "key", key, hint);
+  auto hint = nearest(key, known_beside(table));
+  if (!hint) hint = elsewhere(key);
+  if (!hint) return fmt::format("no key {}", in_quotes(key));
+  return fmt::format("no {} {}, nearest is '{}'", is_table(*hint) ? "table" : "key", in_quotes(key),
+                     *hint);
 }
 
 void apply_table(Recipe& recipe, const toml::table& table, const std::string& prefix,

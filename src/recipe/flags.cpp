@@ -7,8 +7,9 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <deque>
-#include <fstream>
 
+#include "core/files.h"
+#include "core/text.h"
 #include "moue/error.h"
 #include "moue/version.h"
 #include "recipe/knob.h"
@@ -167,32 +168,17 @@ void refuse_extras(const CLI::App& app, const std::string& verb) {
   }
   for (const std::string& word : app.remaining()) {
     const bool is_flag = word.starts_with("-");
-    const std::string hint =
-        is_flag || verb.empty() ? nearest(word.substr(0, word.find('=')), known) : "";
+    const auto hint =
+        is_flag || verb.empty() ? nearest(word.substr(0, word.find('=')), known) : std::nullopt;
     const char* kind = is_flag ? "flag" : verb.empty() ? "verb" : "further argument";
-    faults.push_back(hint.empty() ? fmt::format("no {} '{}'", kind, word)
-                                  : fmt::format("no {} '{}', nearest is '{}'", kind, word, hint));
+    faults.push_back(hint ? fmt::format("no {} {}, nearest is '{}'", kind, in_quotes(word), *hint)
+                          : fmt::format("no {} {}", kind, in_quotes(word)));
     // What follows an unknown flag or verb is most likely its value.
     if (verb.empty()) break;
   }
   if (faults.empty()) return;
   fail("recipe", "moue{}{}: {}; see moue{}{} --help", verb.empty() ? "" : " ", verb,
        fmt::join(faults, "; "), verb.empty() ? "" : " ", verb);
-}
-
-std::string read_text(const std::filesystem::path& file) {
-  constexpr uintmax_t kLargest = 1 << 20;
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(file, error))
-    fail("recipe", "{}: no such file", file.string());
-  const uintmax_t size = std::filesystem::file_size(file, error);
-  if (error || size > kLargest)
-    fail("recipe", "{} has {} bytes, wanted a recipe of at most 1 MiB", file.string(), size);
-  std::ifstream stream(file, std::ios::binary);
-  std::string text(size, '\0');
-  if (!stream.read(text.data(), static_cast<std::streamsize>(size)))
-    fail("recipe", "{} cannot be read", file.string());
-  return text;
 }
 
 void apply_flags(Recipe& recipe, const std::deque<Heard>& heard, const CLI::App& app) {
@@ -228,6 +214,7 @@ std::string parse(CommandLine& line, int argc, const char* const* argv) {
 }  // namespace
 
 Recipe read_recipe(int argc, const char* const* argv) {
+  constexpr uint64_t kLargestFile = 1 << 20;
   CommandLine line;
   build(line);
   Recipe recipe;
@@ -240,7 +227,8 @@ Recipe read_recipe(int argc, const char* const* argv) {
          "no verb, wanted inspect, measure, plan, convert, train or validate; see moue --help");
   const CLI::App& verb = *chosen.front();
   refuse_extras(verb, verb.get_name());
-  if (!line.recipe_file.empty()) apply_file(recipe, read_text(line.recipe_file), line.recipe_file);
+  if (!line.recipe_file.empty())
+    apply_file(recipe, read_whole_file(line.recipe_file, "recipe", kLargestFile), line.recipe_file);
   apply_flags(recipe, line.heard, verb);
   recipe.verb = verb.get_name();
   recipe.warnings = settings_without_effect(with_paths(recipe));

@@ -80,9 +80,6 @@ std::string range_text(const Knob& knob);
 std::optional<uint64_t> parse_size(std::string_view text);
 std::string size_text(uint64_t bytes);
 
-/// The candidate with the fewest edits, "" when none is alike.
-std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
-
 /// Reads a recipe file over `recipe`; all faults in one Error.
 void apply_file(Recipe& recipe, std::string_view text, const std::string& origin);
 /// A warning for each given setting that changes nothing in this run; the recipe's paths are

@@ -204,6 +204,7 @@ std::vector<Knob> validate_knobs() {
           .range(-1, 1e9),
       MOUE_KNOB(validate.max_kl, "G3: mean KL(source || result) in nats; negative = only reported")
           .range(-1, 1e9),
+      MOUE_KNOB(validate.only_bytes, "G0 alone: compare files, run no model"),
       MOUE_KNOB(validate.html, "page to write").empty_means("OUT/report.html").local(),
   };
 }

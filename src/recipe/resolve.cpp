@@ -126,7 +126,8 @@ std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart par
       if (part == RecipePart::Reproducible && !knob.reproducible) continue;
       lines += line_of(knob, recipe);
     }
-    if (lines.empty()) continue;
+    const bool idle = verb == "convert" && table == "plan" && !recipe.convert.plan.empty();
+    if (lines.empty() || idle) continue;
     if (!text.empty()) text += '\n';
     text += table.empty() ? lines : fmt::format("[{}]\n{}", table, lines);
   }

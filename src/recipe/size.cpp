@@ -1,7 +1,6 @@
-// Spelling: memory sizes as people write them, and the known name nearest to a mistyped one.
+// Memory sizes as people write them.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 
 #include "recipe/knob.h"
@@ -11,22 +10,6 @@ namespace {
 
 /// Sizes go through double, which holds every whole number up to here.
 constexpr double kLargest = 9007199254740992.0;
-
-/// Levenshtein's distance.
-size_t edits(std::string_view from, std::string_view to) {
-  std::vector<size_t> row(to.size() + 1);
-  for (size_t column = 0; column < row.size(); ++column) row[column] = column;
-  for (size_t i = 0; i < from.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < to.size(); ++j) {
-      const size_t above = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, above + 1, diagonal + (from[i] == to[j] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
 
 }  // namespace
 
@@ -62,17 +45,6 @@ std::string size_text(uint64_t bytes) {
     if (bytes >= size && bytes % size == 0) return fmt::format("{}{}", bytes / size, unit);
   }
   return fmt::format("{}B", bytes);
-}
-
-std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
-  if (name.size() > 200) return {};
-  std::string best;
-  size_t fewest = std::max<size_t>(2, name.size() / 2) + 1;
-  for (const auto& candidate : candidates) {
-    const size_t distance = edits(name, candidate);
-    if (distance < fewest) fewest = distance, best = candidate;
-  }
-  return best;
 }
 
 }  // namespace moue
