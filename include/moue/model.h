@@ -86,7 +86,8 @@ struct Pass {
   std::function<void(const MoeView&)> observer;
 
   std::vector<Routed> routed;  ///< per MoE layer
-  at::Tensor loss_sum;  ///< float64 scalar: summed cross-entropy of counted targets (after loss())
+  at::Tensor token_loss;       ///< float32 [T] cross-entropy, 0 where not counted (after loss())
+  at::Tensor loss_sum;         ///< float64 scalar, its sum
   int64_t num_targets = 0;
 };
 

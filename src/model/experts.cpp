@@ -1,0 +1,212 @@
+// The expert block on products per expert. Gate folded into the activation, gradients added in
+// place (SonicMoE's set of saved tensors, arXiv 2512.14080).
+#include "model/experts.h"
+
+#include "kernels/permute.h"
+#include "kernels/swiglu.h"
+#include "model/ops.h"
+#include "model/torch.h"
+
+namespace moue {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// Kept alive for the backward pass.
+struct Call : torch::CustomClassHolder {
+  Call(Permutation p, ExpertTable t) : permutation(std::move(p)), table(std::move(t)) {}
+  Permutation permutation;
+  ExpertTable table;
+  at::Tensor gain_pointers;  ///< int64 [S], where the data is
+
+  int64_t num_rows() const { return permutation.token_of_row.numel(); }
+  const void* const* gains() const {
+    return static_cast<const void* const*>(gain_pointers.data_ptr());
+  }
+
+  template <class F>
+  void for_each_expert(F&& f) const {
+    int64_t begin = 0;
+    for (size_t slot = 0; slot < permutation.host_count.size(); ++slot) {
+      const int64_t rows = permutation.host_count[slot];
+      if (rows > 0) f(static_cast<int64_t>(slot), begin, rows);
+      begin += rows;
+    }
+  }
+};
+
+c10::intrusive_ptr<Call> make_call(const at::Tensor& xhat, const Permutation& permutation,
+                                   const ExpertTable& table) {
+  auto call = c10::make_intrusive<Call>(permutation, table);
+  std::vector<int64_t> pointers;
+  for (const at::Tensor& gain : table.gain)
+    pointers.push_back(reinterpret_cast<int64_t>(gain.data_ptr()));
+  call->gain_pointers = at::tensor(pointers, at::kLong).to(xhat.device());
+  return call;
+}
+
+at::Tensor gather(const at::Tensor& x, const Call& call, bool with_gain) {
+  at::Tensor rows = at::empty({call.num_rows(), x.size(1)}, x.options().requires_grad(false));
+  kernels::gather_rows(
+      {element_of(x), x.data_ptr(), with_gain ? call.gains() : nullptr,
+       call.permutation.token_of_row.data_ptr<int32_t>(),
+       call.permutation.slot_of_row.data_ptr<int32_t>(), rows.data_ptr(), rows.size(0), x.size(1)},
+      where_of(x));
+  return rows;
+}
+
+at::Tensor combine(const at::Tensor& rows, const Call& call, bool with_gain) {
+  const at::Tensor& row_of = call.permutation.row_of;
+  at::Tensor out = at::empty({row_of.size(0), rows.size(1)}, rows.options());
+  kernels::combine_rows(
+      {element_of(rows), rows.data_ptr(), with_gain ? call.gains() : nullptr,
+       row_of.data_ptr<int32_t>(), call.permutation.slot_of_row.data_ptr<int32_t>(), out.data_ptr(),
+       row_of.size(0), row_of.size(1), rows.size(1)},
+      where_of(rows));
+  return out;
+}
+
+at::Tensor rows_of_weight(const at::Tensor& weight_TK, const Call& call) {
+  at::Tensor rows = at::empty({call.num_rows()}, weight_TK.options().requires_grad(false));
+  kernels::to_rows(weight_TK.data_ptr<float>(), call.permutation.row_of.data_ptr<int32_t>(),
+                   rows.data_ptr<float>(), rows.numel(), where_of(rows));
+  return rows;
+}
+
+// grad += left^T right, in float32 whatever the operands.
+void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& right) {
+  if (!grad.defined()) return;
+  if (left.scalar_type() == at::kFloat)
+    grad.addmm_(left.t(), right);
+  else
+    grad.add_(at::mm(left.t(), right));
+}
+
+// X = gain * xhat by row, H = X [gate; up]^T
+at::Tensor pre_activation(const at::Tensor& xhat, const Call& call) {
+  const at::Tensor x = gather(xhat, call, true);
+  at::Tensor h = at::empty({x.size(0), 2 * call.table.expert_width}, x.options());
+  call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+    at::Tensor part = h.narrow(0, begin, rows);
+    at::mm_out(part, x.narrow(0, begin, rows), call.table.expert(slot).gate_up.t());
+  });
+  return h;
+}
+
+at::Tensor activation(const at::Tensor& h, const at::Tensor& weight_rows) {
+  at::Tensor out = at::empty({h.size(0), h.size(1) / 2}, h.options());
+  kernels::swiglu_forward(
+      {element_of(h), h.data_ptr(), weight_rows.defined() ? weight_rows.data_ptr<float>() : nullptr,
+       out.data_ptr(), out.size(0), out.size(1)},
+      where_of(h));
+  return out;
+}
+
+at::Tensor down_rows(const at::Tensor& act, int64_t width, const Call& call) {
+  at::Tensor y = at::empty({act.size(0), width}, act.options());
+  call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+    at::Tensor part = y.narrow(0, begin, rows);
+    at::mm_out(part, act.narrow(0, begin, rows), call.table.expert(slot).down.t());
+  });
+  return y;
+}
+
+void add_gain_gradients(const at::Tensor& drows, const at::Tensor& xhat, const Call& call) {
+  if (call.table.gain_grad.empty() || !call.table.gain_grad[0].defined()) return;
+  const int64_t slots = call.table.gain.size(), width = xhat.size(1);
+  at::Tensor dgain =
+      at::empty({slots, width}, xhat.options().dtype(at::kFloat).requires_grad(false));
+  kernels::gain_backward(
+      {element_of(xhat), drows.data_ptr(), xhat.data_ptr(),
+       call.permutation.token_of_row.data_ptr<int32_t>(),
+       call.permutation.count.data_ptr<int64_t>(), dgain.data_ptr<float>(), slots, width},
+      where_of(xhat));
+  call.for_each_expert([&](int64_t slot, int64_t, int64_t) {
+    at::Tensor grad = call.table.gain_grad[slot];
+    grad.add_(dgain.select(0, slot));
+  });
+}
+
+struct ExpertBlock : Function<ExpertBlock> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& xhat, const at::Tensor& weight,
+                            const c10::intrusive_ptr<Call>& call) {
+    const at::Tensor weight_rows = rows_of_weight(weight, *call);
+    const at::Tensor h = pre_activation(xhat, *call);
+    const at::Tensor y = down_rows(activation(h, weight_rows), xhat.size(1), *call);
+    ctx->save_for_backward({xhat, weight_rows, h});
+    ctx->saved_data["call"] = c10::IValue::make_capsule(call);
+    return combine(y, *call, false);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &xhat = saved[0], &weight_rows = saved[1], &h = saved[2];
+    const auto call = c10::static_intrusive_pointer_cast<Call>(ctx->saved_data["call"].toCapsule());
+    const at::Tensor dy = gather(grads[0].contiguous(), *call, false);
+
+    at::Tensor dact = at::empty({h.size(0), h.size(1) / 2}, h.options());
+    call->for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+      at::Tensor part = dact.narrow(0, begin, rows);
+      at::mm_out(part, dy.narrow(0, begin, rows), call->table.expert(slot).down);
+    });
+    at::Tensor dh = at::empty_like(h), act = at::empty_like(dact),
+               dweight_rows = at::empty_like(weight_rows);
+    kernels::swiglu_backward(
+        {element_of(h), h.data_ptr(), weight_rows.data_ptr<float>(), dact.data_ptr(), dh.data_ptr(),
+         act.data_ptr(), dweight_rows.data_ptr<float>(), h.size(0), h.size(1) / 2},
+        where_of(h));
+    const at::Tensor x = gather(xhat, *call, true);
+    at::Tensor dx = at::empty_like(x);
+    call->for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+      const Expert expert = call->table.expert(slot);
+      const at::Tensor dh_part = dh.narrow(0, begin, rows);
+      at::Tensor part = dx.narrow(0, begin, rows);
+      at::mm_out(part, dh_part, expert.gate_up);
+      add_product(expert.gate_up_grad, dh_part, x.narrow(0, begin, rows));
+      add_product(expert.down_grad, dy.narrow(0, begin, rows), act.narrow(0, begin, rows));
+    });
+    add_gain_gradients(dx, xhat, *call);
+
+    const at::Tensor& row_of = call->permutation.row_of;
+    at::Tensor dweight = at::empty(row_of.sizes(), weight_rows.options());
+    kernels::from_rows(dweight_rows.data_ptr<float>(), row_of.data_ptr<int32_t>(),
+                       dweight.data_ptr<float>(), row_of.numel(), where_of(dweight));
+    return {combine(dx, *call, true), dweight, {}};
+  }
+};
+
+}  // namespace
+
+Permutation make_permutation(const at::Tensor& chosen_TK, const at::Tensor& count_S) {
+  const int64_t rows = chosen_TK.numel();
+  const auto ints = chosen_TK.options();
+  Permutation p{at::empty({rows}, ints),
+                at::empty({rows}, ints),
+                at::empty(chosen_TK.sizes(), ints),
+                count_S,
+                {}};
+  kernels::permute(
+      {chosen_TK.data_ptr<int32_t>(), count_S.data_ptr<int64_t>(),
+       p.token_of_row.data_ptr<int32_t>(), p.slot_of_row.data_ptr<int32_t>(),
+       p.row_of.data_ptr<int32_t>(), chosen_TK.size(0), chosen_TK.size(1), count_S.numel()},
+      where_of(chosen_TK));
+  const at::Tensor host = count_S.cpu();
+  p.host_count.assign(host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel());
+  return p;
+}
+
+at::Tensor expert_block(const at::Tensor& xhat_TD, const at::Tensor& weight_TK,
+                        const Permutation& permutation, const ExpertTable& table) {
+  return ExpertBlock::apply(xhat_TD, weight_TK, make_call(xhat_TD, permutation, table));
+}
+
+at::Tensor expert_rows(const at::Tensor& xhat_TD, const Permutation& permutation,
+                       const ExpertTable& table) {
+  const at::NoGradGuard no_grad;
+  const auto call = make_call(xhat_TD, permutation, table);
+  return down_rows(activation(pre_activation(xhat_TD, *call), {}), xhat_TD.size(1), *call);
+}
+
+}  // namespace moue

@@ -1,0 +1,143 @@
+// Which tensors on disk make up each parameter of the model.
+#include "model/layout.h"
+
+#include <numeric>
+
+namespace moue {
+namespace {
+
+int64_t product(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+class LayoutMaker {
+ public:
+  LayoutMaker(const Checkpoint& checkpoint, const Claims& claims, const ModelSpec& spec,
+              const Pool& pool)
+      : checkpoint_(checkpoint), claims_(claims), spec_(spec), pool_(pool) {}
+
+  WeightLayout make(bool is_moue) {
+    single(Weight::Embedding, -1, ParameterKind::Matrix, Role::Embedding);
+    for (int64_t layer = 0; layer < spec_.layers; ++layer) base_layer(layer);
+    experts();
+    single(Weight::FinalNorm, -1, ParameterKind::Norm, Role::FinalNorm);
+    if (!spec_.tied_head) single(Weight::Head, -1, ParameterKind::Matrix, Role::OutputHead);
+    if (is_moue) pool_weights();
+    return std::move(layout_);
+  }
+
+ private:
+  void add(Weight weight, int64_t layer, WeightPlan plan) {
+    layout_.index[{weight, layer}] = static_cast<int64_t>(layout_.plans.size());
+    layout_.plans.push_back(std::move(plan));
+  }
+
+  static void append(WeightPlan& plan, const TensorInfo& tensor) {
+    const int64_t offset =
+        plan.disk.empty() ? 0 : plan.disk.back().offset + product(plan.disk.back().shape);
+    plan.disk.push_back({tensor.name, offset, tensor.shape, tensor.dtype});
+  }
+
+  void single(Weight weight, int64_t layer, ParameterKind kind, Role role) {
+    const TensorInfo* tensor = claims_.find(role, layer);
+    if (!tensor) return;
+    WeightPlan plan{.name = tensor->name, .kind = kind, .shape = tensor->shape};
+    append(plan, *tensor);
+    add(weight, layer, std::move(plan));
+  }
+
+  // Rows of several tensors one under the other.
+  void fused(Weight weight, int64_t layer, ParameterKind kind, const std::vector<Role>& roles) {
+    if (!claims_.find(roles.front(), layer)) return;
+    WeightPlan plan{.kind = kind};
+    int64_t rows = 0;
+    for (Role role : roles) {
+      const TensorInfo& tensor = claims_.at(role, layer);
+      append(plan, tensor);
+      rows += tensor.shape[0];
+    }
+    plan.name = plan.disk.front().name + "+";
+    plan.shape = claims_.at(roles.front(), layer).shape;
+    plan.shape[0] = rows;
+    add(weight, layer, std::move(plan));
+  }
+
+  void base_layer(int64_t layer) {
+    using enum Role;
+    single(Weight::AttentionNorm, layer, ParameterKind::Norm, AttentionNorm);
+    fused(Weight::Qkv, layer, ParameterKind::Matrix, {Query, Key, Value});
+    fused(Weight::QkvBias, layer, ParameterKind::Norm, {QueryBias, KeyBias, ValueBias});
+    single(Weight::AttentionOutput, layer, ParameterKind::Matrix, AttentionOutput);
+    single(Weight::AttentionOutputBias, layer, ParameterKind::Norm, AttentionOutputBias);
+    single(Weight::QueryNorm, layer, ParameterKind::Norm, QueryNorm);
+    single(Weight::KeyNorm, layer, ParameterKind::Norm, KeyNorm);
+    single(Weight::MlpNorm, layer, ParameterKind::Norm, MlpNorm);
+    single(Weight::Router, layer, ParameterKind::Matrix, Router);
+    if (!spec_.moe[layer]) {
+      fused(Weight::DenseGateUp, layer, ParameterKind::Matrix, {DenseGate, DenseUp});
+      single(Weight::DenseDown, layer, ParameterKind::Matrix, DenseDown);
+    }
+  }
+
+  void experts() {
+    const int64_t P = pool_.num_physical(), F = spec_.expert_width, D = spec_.width;
+    WeightPlan gate_up{
+        .name = "experts.gate_up", .kind = ParameterKind::Expert, .shape = {P, 2 * F, D}};
+    WeightPlan down{.name = "experts.down", .kind = ParameterKind::Expert, .shape = {P, D, F}};
+    for (const Home& home : pool_.home) {
+      const int64_t layer = pool_.moe_layers[home.layer];
+      append(gate_up, claims_.at(Role::ExpertGate, layer, home.expert));
+      append(gate_up, claims_.at(Role::ExpertUp, layer, home.expert));
+      append(down, claims_.at(Role::ExpertDown, layer, home.expert));
+    }
+    add(Weight::ExpertGateUp, -1, std::move(gate_up));
+    add(Weight::ExpertDown, -1, std::move(down));
+  }
+
+  void pool_weight(Weight weight, int64_t layer, ParameterKind kind, const std::string& name) {
+    const TensorInfo& tensor = checkpoint_.at(name);
+    WeightPlan plan{.name = name,
+                    .kind = kind,
+                    .moe_layer = layer,
+                    .always_float32 = true,
+                    .shape = tensor.shape};
+    append(plan, tensor);
+    add(weight, layer, std::move(plan));
+  }
+
+  void pool_weights() {
+    for (int64_t layer = 0; layer < pool_.num_moe_layers(); ++layer) {
+      pool_weight(Weight::ForeignRows, layer, ParameterKind::ForeignRow,
+                  names::router_weight(layer));
+      pool_weight(Weight::RouterBias, layer, ParameterKind::RouterBias, names::router_bias(layer));
+      pool_weight(Weight::RouterScale, layer, ParameterKind::RouterScale,
+                  names::router_scale(layer));
+      pool_weight(Weight::Gain, layer, ParameterKind::Gain, names::trajectory_gain(layer));
+    }
+    pool_weight(Weight::Key, -1, ParameterKind::Trajectory, names::kKey);
+    pool_weight(Weight::Query, -1, ParameterKind::Trajectory, names::kQuery);
+    pool_weight(Weight::Decay, -1, ParameterKind::Trajectory, names::kDecay);
+  }
+
+  const Checkpoint& checkpoint_;
+  const Claims& claims_;
+  const ModelSpec& spec_;
+  const Pool& pool_;
+  WeightLayout layout_;
+};
+
+}  // namespace
+
+int64_t WeightPlan::numel() const { return product(shape); }
+
+int64_t WeightLayout::find(Weight weight, int64_t layer) const {
+  const auto found = index.find({weight, layer});
+  return found == index.end() ? -1 : found->second;
+}
+
+WeightLayout make_layout(const Checkpoint& checkpoint, const Claims& claims, const ModelSpec& spec,
+                         const Pool& pool, bool is_moue) {
+  return LayoutMaker(checkpoint, claims, spec, pool).make(is_moue);
+}
+
+}  // namespace moue

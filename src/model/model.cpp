@@ -1,0 +1,193 @@
+// The model: embedding, layers, head; MoE blocks, attention and dense blocks have files of their
+// own.
+#include "moue/model.h"
+
+#include "model/attention.h"
+#include "model/moe.h"
+#include "model/ops.h"
+#include "model/torch.h"
+#include "moue/error.h"
+
+namespace moue {
+namespace {
+
+at::Tensor to_tensor(const std::vector<float>& values, const at::Device& device) {
+  return at::tensor(values, at::kFloat).to(device);
+}
+
+class TorchModel : public Model {
+ public:
+  TorchModel(const Checkpoint& checkpoint, const ModelOptions& options)
+      : is_moue_(moue::is_moue(checkpoint.config())),
+        spec_(spec_of(checkpoint)),
+        pool_(is_moue_ ? read_pool(checkpoint.config()) : vanilla_pool(checkpoint.config(), spec_)),
+        options_(options),
+        weights_(checkpoint, layout_of(checkpoint), options) {
+    context_.spec = &spec_;
+    context_.pool = &pool_;
+    context_.is_moue = is_moue_;
+    context_.weights = &weights_;
+    for (const auto& slots : pool_.slots) {
+      const std::vector<int64_t> wide(slots.begin(), slots.end());
+      context_.slot_index.push_back(at::tensor(wide, at::kLong).to(options.device));
+    }
+    load_state(checkpoint);
+  }
+
+  const ModelSpec& spec() const override { return spec_; }
+  const Pool& pool() const override { return pool_; }
+  bool is_moue() const override { return is_moue_; }
+
+  at::Tensor logits(const at::Tensor& tokens_BT, Pass& pass) override {
+    const at::Tensor hidden = forward(tokens_BT, pass);
+    return at::linear(hidden, head())
+        .view({tokens_BT.size(0), tokens_BT.size(1), spec_.vocabulary});
+  }
+
+  at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale,
+                  Pass& pass) override {
+    const int64_t length = rows_BT1.size(1) - 1;
+    const at::Tensor hidden = forward(rows_BT1.narrow(1, 0, length), pass);
+    at::Tensor target = rows_BT1.narrow(1, 1, length).reshape({-1}).to(options_.device);
+    if (mask_BT.defined())
+      target = target.masked_fill(mask_BT.reshape({-1}).to(options_.device).logical_not(), -1);
+    pass.num_targets = mask_BT.defined() ? mask_BT.sum().item<int64_t>() : target.numel();
+    const at::Tensor grad = weights_.grad(spec_.tied_head ? Weight::Embedding : Weight::Head);
+    const at::Tensor loss =
+        linear_cross_entropy(hidden, head(), grad, target, scale, pass.token_loss);
+    pass.loss_sum = pass.token_loss.sum(at::kDouble);
+    return loss;
+  }
+
+  void set_visibility(const Visibility& visibility) override {
+    context_.log_visibility.clear();
+    for (size_t layer = 0; layer < visibility.size(); ++layer) {
+      std::vector<float> values;
+      for (size_t slot = 0; slot < visibility[layer].size(); ++slot) {
+        const double m = visibility[layer][slot];
+        TORCH_CHECK(slot >= static_cast<size_t>(pool_.experts_per_layer) || m == 1.0,
+                    "home slots are always open");
+        values.push_back(m == 1.0 ? 0.0f : static_cast<float>(std::log(m)));
+      }
+      context_.log_visibility.push_back(to_tensor(values, options_.device));
+    }
+    visibility_ = visibility;
+  }
+  const Visibility& visibility() const override { return visibility_; }
+  at::Tensor pool_bias() override { return context_.pool_bias; }
+
+  std::vector<Parameter>& parameters() override { return weights_.parameters(); }
+  void zero_grad() override { weights_.zero_grad(); }
+  void finish_backward() override { weights_.finish_backward(); }
+  void refresh_values() override { weights_.refresh_values(); }
+
+  at::Tensor expert_outputs(const MoeView& view) override {
+    const at::Tensor& chosen = view.routed->chosen_TK;
+    const Permutation permutation = make_permutation(chosen, view.routed->count_S);
+    const at::Tensor rows =
+        expert_rows(view.xhat_TD, permutation, expert_table(view.moe_layer, context_));
+    const at::Tensor order = permutation.row_of.reshape({-1}).to(at::kLong);
+    return rows.index_select(0, order)
+        .to(at::kFloat)
+        .view({chosen.size(0), chosen.size(1), spec_.width});
+  }
+
+  at::Tensor home_router_row(int64_t physical) override {
+    const Home home = pool_.home[physical];
+    return weights_.get(Weight::Router, pool_.moe_layers[home.layer])
+        .detach()
+        .select(0, home.expert)
+        .to(at::kFloat);
+  }
+
+ private:
+  static ModelSpec spec_of(const Checkpoint& checkpoint) {
+    return family_of(checkpoint.config()).spec(checkpoint.config());
+  }
+
+  WeightLayout layout_of(const Checkpoint& checkpoint) const {
+    if (is_moue_) check_pool(pool_, spec_.experts_per_token);
+    const Claims claims = claim(checkpoint, family_of(checkpoint.config()));
+    return make_layout(checkpoint, claims, spec_, pool_, is_moue_);
+  }
+
+  // Visibility and pool bias are state, not parameters.
+  void load_state(const Checkpoint& checkpoint) {
+    Visibility visibility = closed_visibility(pool_);
+    std::vector<float> bias(pool_.num_physical(), 0.0f);
+    const auto floats = [&](const std::string& name) {
+      const TensorInfo& tensor = checkpoint.at(name);
+      std::vector<float> values(tensor.bytes / sizeof(float));
+      checkpoint.read(tensor, 0, std::as_writable_bytes(std::span(values)));
+      return values;
+    };
+    if (is_moue_) {
+      for (int64_t layer = 0; layer < pool_.num_moe_layers(); ++layer) {
+        const std::vector<float> m = floats(names::router_visibility(layer));
+        for (size_t i = 0; i < m.size(); ++i) visibility[layer][pool_.experts_per_layer + i] = m[i];
+      }
+      bias = floats(names::kPoolBias);
+    }
+    context_.pool_bias = to_tensor(bias, options_.device);
+    set_visibility(visibility);
+  }
+
+  at::Tensor head() { return weights_.get(spec_.tied_head ? Weight::Embedding : Weight::Head); }
+
+  const Positions& positions(int64_t length) {
+    if (!positions_.cosine.defined() || positions_.cosine.size(0) != length) {
+      positions_ = make_positions(spec_.rope, length, at::TensorOptions(options_.device));
+    }
+    return positions_;
+  }
+
+  at::Tensor dense_block(const at::Tensor& hidden, int64_t layer) {
+    const at::Tensor x = rms_norm(hidden, weights_.get(Weight::MlpNorm, layer), spec_.norm.eps);
+    return at::linear(swiglu(at::linear(x, weights_.get(Weight::DenseGateUp, layer))),
+                      weights_.get(Weight::DenseDown, layer));
+  }
+
+  // tokens [B, length] -> normalised hidden states [B * length, D]
+  at::Tensor forward(const at::Tensor& tokens_BT, Pass& pass) {
+    const int64_t batch = tokens_BT.size(0);
+    const Positions& where = positions(tokens_BT.size(1));
+    pass.routed.clear();
+    at::Tensor hidden =
+        at::embedding(weights_.get(Weight::Embedding), tokens_BT.reshape({-1}).to(options_.device));
+    at::Tensor state;
+    if (is_moue_ && pool_.state_dim > 0) {
+      state = at::zeros({hidden.size(0), pool_.state_dim},
+                        at::TensorOptions(options_.device).dtype(at::kFloat));
+    }
+    for (int64_t layer = 0, moe_layer = 0; layer < spec_.layers; ++layer) {
+      const at::Tensor x =
+          rms_norm(hidden, weights_.get(Weight::AttentionNorm, layer), spec_.norm.eps);
+      hidden = hidden + attention(x, batch, layer, spec_, where, weights_);
+      hidden = hidden + (spec_.moe[layer] ? moe_block(hidden, moe_layer++, state, context_, pass)
+                                          : dense_block(hidden, layer));
+    }
+    return rms_norm(hidden, weights_.get(Weight::FinalNorm), spec_.norm.eps);
+  }
+
+  bool is_moue_;
+  ModelSpec spec_;
+  Pool pool_;
+  ModelOptions options_;
+  Weights weights_;
+  MoeContext context_;
+  Visibility visibility_;
+  Positions positions_;
+};
+
+void spread(int64_t size, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
+  at::parallel_for(0, size, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+}  // namespace
+
+std::unique_ptr<Model> Model::open(const Checkpoint& checkpoint, const ModelOptions& options) {
+  kernels::set_parallel_for(spread);
+  return std::make_unique<TorchModel>(checkpoint, options);
+}
+
+}  // namespace moue

@@ -1,0 +1,82 @@
+// One universal MoE block: normalise, choose, run the experts, carry the trajectory state.
+#include "model/moe.h"
+
+#include "model/ops.h"
+#include "model/router.h"
+#include "model/torch.h"
+
+namespace moue {
+namespace {
+
+constexpr double kStateEps = 1e-6;
+
+// < q_p, gamma_l * shat_l > for every slot of the layer, float32 [T, S].
+at::Tensor trajectory_bonus(const at::Tensor& state, int64_t layer, const MoeContext& c) {
+  const at::Tensor shat = rms_norm(state, {}, kStateEps);
+  const at::Tensor query = c.weights->get(Weight::Query).index_select(0, c.slot_index[layer]);
+  return at::mm(shat * c.weights->get(Weight::Gain, layer), query.t());
+}
+
+RouterInputs router_inputs(const at::Tensor& u, int64_t layer, const at::Tensor& state,
+                           const MoeContext& c) {
+  const int64_t source_layer = c.pool->moe_layers[layer];
+  RouterInputs in;
+  // Home and foreign rows are two products: one wider product would change the home logits' last
+  // bits.
+  in.home_TN = at::linear(u, c.weights->get(Weight::Router, source_layer));
+  in.log_visibility = c.log_visibility[layer];
+  in.pool_bias = c.pool_bias.index_select(0, c.slot_index[layer]);
+  if (!c.is_moue) return in;
+  in.foreign_TS = at::linear(u, c.weights->get(Weight::ForeignRows, layer).to(u.scalar_type()));
+  in.beta = c.weights->get(Weight::RouterBias, layer);
+  in.scale = c.weights->get(Weight::RouterScale, layer);
+  if (state.defined()) in.bonus_TS = trajectory_bonus(state, layer, c);
+  return in;
+}
+
+at::Tensor next_state(const at::Tensor& state, const Choice& choice, const Permutation& permutation,
+                      int64_t layer, const MoeContext& c, bool detach) {
+  const at::Tensor key = c.weights->get(Weight::Key).index_select(0, c.slot_index[layer]);
+  const at::Tensor gate = detach ? choice.gate_TK.detach() : choice.gate_TK;
+  const at::Tensor read = trajectory_read(gate, key, choice.routed.chosen_TK, permutation);
+  const at::Tensor decay = at::sigmoid(c.weights->get(Weight::Decay));
+  return decay * state + (1.0 - decay) * read;
+}
+
+}  // namespace
+
+ExpertTable expert_table(int64_t moe_layer, const MoeContext& c) {
+  const std::vector<int32_t>& slots = c.pool->slots[moe_layer];
+  ExpertTable table;
+  table.expert = [weights = c.weights, &slots](int64_t slot) {
+    return weights->expert(slots[slot]);
+  };
+  table.expert_width = c.spec->expert_width;
+  for (int32_t physical : slots) {
+    const int64_t fed_through =
+        c.pool->foreign_input == ForeignInput::Home ? c.pool->home[physical].layer : moe_layer;
+    const int64_t layer = c.pool->moe_layers[fed_through];
+    table.gain.push_back(c.weights->get(Weight::MlpNorm, layer).detach());
+    table.gain_grad.push_back(c.weights->grad(Weight::MlpNorm, layer));
+  }
+  return table;
+}
+
+at::Tensor moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
+                     const MoeContext& c, Pass& pass) {
+  const at::Tensor gain = c.weights->get(Weight::MlpNorm, c.pool->moe_layers[moe_layer]);
+  const at::Tensor xhat = rms_norm(hidden_TD, {}, c.spec->norm.eps);
+  const at::Tensor u = xhat * gain;
+  const RouterInputs inputs = router_inputs(u, moe_layer, state, c);
+  const Choice choice = choose(inputs, c.spec->router, c.spec->experts_per_token, moe_layer, pass);
+  const Permutation permutation = make_permutation(choice.routed.chosen_TK, choice.routed.count_S);
+  const at::Tensor y =
+      expert_block(xhat, choice.weight_TK, permutation, expert_table(moe_layer, c));
+  if (state.defined())
+    state = next_state(state, choice, permutation, moe_layer, c, pass.detach_trajectory);
+  if (pass.observer) pass.observer({moe_layer, xhat.detach(), u.detach(), &choice.routed});
+  if (pass.keep_records) pass.routed.push_back(choice.routed);
+  return y;
+}
+
+}  // namespace moue

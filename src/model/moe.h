@@ -1,0 +1,30 @@
+// One universal MoE block: normalise, choose, run the experts, carry the trajectory state.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/experts.h"
+#include "model/weights.h"
+
+namespace moue {
+
+/// What MoE blocks share for a whole model: slots, homes and what the visibility makes of them.
+struct MoeContext {
+  const ModelSpec* spec = nullptr;
+  const Pool* pool = nullptr;
+  bool is_moue = false;
+  Weights* weights = nullptr;
+  std::vector<at::Tensor> slot_index;  ///< int64 [S] physical expert of each slot, per MoE layer
+  std::vector<at::Tensor> log_visibility;  ///< float32 [S]
+  at::Tensor pool_bias;                    ///< float32 [P]
+};
+
+/// hidden [T, D] -> what the block adds to it. `state` [T, state_dim] is read and replaced
+/// (undefined: no trajectory).
+at::Tensor moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
+                     const MoeContext& context, Pass& pass);
+
+/// Experts and gains behind the slots of a layer.
+ExpertTable expert_table(int64_t moe_layer, const MoeContext& context);
+
+}  // namespace moue

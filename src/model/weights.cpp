@@ -1,0 +1,176 @@
+// The model's weights: resident, or fetched on demand under a ceiling.
+#include "model/weights.h"
+
+#include "model/torch.h"
+#include "moue/error.h"
+#include "moue/log.h"
+
+namespace moue {
+namespace {
+
+constexpr int64_t kSmall = 1 << 20;  // elements: norms, routers and pool tensors stay resident
+
+at::ScalarType scalar_of(Dtype dtype, const std::string& name) {
+  switch (dtype) {
+    case Dtype::F32:
+      return at::kFloat;
+    case Dtype::BF16:
+      return at::kBFloat16;
+    case Dtype::F16:
+      return at::kHalf;
+    case Dtype::F64:
+      return at::kDouble;
+    default:
+      fail("model",
+           "{} is stored as {}, which the model cannot compute with; wanted F64, F32, F16 or BF16",
+           name, dtype_name(dtype));
+  }
+}
+
+int64_t numel_of(const DiskTensor& disk) {
+  int64_t size = 1;
+  for (int64_t n : disk.shape) size *= n;
+  return size;
+}
+
+}  // namespace
+
+Weights::Weights(const Checkpoint& checkpoint, WeightLayout layout, const ModelOptions& options)
+    : checkpoint_(checkpoint), layout_(std::move(layout)), options_(options) {
+  if (options_.train && options_.memory)
+    fail("model", "training needs all weights in memory, a ceiling was given");
+  parameters_.resize(layout_.plans.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!is_streamed(i)) make_resident(i);
+  }
+  const int64_t gate_up = layout_.find(Weight::ExpertGateUp),
+                down = layout_.find(Weight::ExpertDown);
+  if (is_streamed(gate_up) || is_streamed(down)) return;
+  const auto select = [](const at::Tensor& stack, int64_t p) {
+    return stack.defined() ? stack.detach().select(0, p) : at::Tensor();
+  };
+  for (int64_t p = 0; p < layout_.plans[gate_up].shape[0]; ++p) {
+    experts_.push_back({select(parameters_[gate_up].value, p), select(parameters_[down].value, p),
+                        select(parameters_[gate_up].grad, p), select(parameters_[down].grad, p)});
+  }
+}
+
+bool Weights::is_streamed(int64_t index) const {
+  return options_.memory != 0 && layout_.plans[index].numel() > kSmall;
+}
+
+// Elements [begin, end) of a parameter, which must be bounds of its disk tensors.
+at::Tensor Weights::load(const WeightPlan& plan, int64_t begin, int64_t end) const {
+  const at::ScalarType dtype = plan.always_float32 ? at::kFloat : options_.dtype;
+  at::Tensor result = at::empty({end - begin}, dtype);
+  for (const DiskTensor& disk : plan.disk) {
+    const int64_t size = numel_of(disk);
+    if (disk.offset < begin || disk.offset + size > end) continue;
+    const TensorInfo& tensor = checkpoint_.at(disk.name);
+    at::Tensor slice = result.narrow(0, disk.offset - begin, size);
+    const at::ScalarType stored = scalar_of(tensor.dtype, tensor.name);
+    at::Tensor raw = stored == dtype ? slice : at::empty({size}, stored);
+    checkpoint_.read(tensor, 0, {static_cast<std::byte*>(raw.data_ptr()), tensor.bytes});
+    if (stored != dtype) slice.copy_(raw);
+  }
+  return result.to(options_.device);
+}
+
+void Weights::make_resident(int64_t index) {
+  const WeightPlan& plan = layout_.plans[index];
+  Parameter& parameter = parameters_[index];
+  parameter.name = plan.name;
+  parameter.kind = plan.kind;
+  parameter.moe_layer = plan.moe_layer;
+  parameter.disk = plan.disk;
+  parameter.value = load(plan, 0, plan.numel()).view(plan.shape);
+  if (options_.train) prepare_training(parameter, plan);
+}
+
+void Weights::prepare_training(Parameter& parameter, const WeightPlan& plan) {
+  parameter.grad = at::zeros(plan.shape, parameter.value.options().dtype(at::kFloat));
+  if (parameter.value.scalar_type() == at::kFloat) {
+    parameter.master = parameter.value.detach();
+  } else {
+    // A float32 source must not lose its last bits to the arithmetic dtype.
+    const at::ScalarType dtype = std::exchange(options_.dtype, at::kFloat);
+    parameter.master = load(plan, 0, plan.numel()).view(plan.shape);
+    options_.dtype = dtype;
+  }
+  if (plan.kind == ParameterKind::Expert) return;  // the expert block adds to its gradients itself
+  parameter.value.set_requires_grad(true);
+  if (parameter.value.scalar_type() == at::kFloat) parameter.value.mutable_grad() = parameter.grad;
+}
+
+at::Tensor Weights::get(Weight weight, int64_t layer) {
+  const int64_t index = layout_.find(weight, layer);
+  if (index < 0) return {};
+  if (!is_streamed(index)) return parameters_[index].value;
+  const WeightPlan& plan = layout_.plans[index];
+  return fetch(index, 0, plan.numel(), plan.shape);
+}
+
+at::Tensor Weights::grad(Weight weight, int64_t layer) {
+  const int64_t index = layout_.find(weight, layer);
+  return index < 0 ? at::Tensor() : parameters_[index].grad;
+}
+
+Expert Weights::expert(int64_t physical) {
+  if (!experts_.empty()) return experts_[physical];
+  const auto part = [&](Weight weight) {
+    const int64_t index = layout_.find(weight);
+    const std::vector<int64_t>& shape = layout_.plans[index].shape;
+    const int64_t size = shape[1] * shape[2];
+    return fetch(index, physical * size, (physical + 1) * size, {shape[1], shape[2]});
+  };
+  return {part(Weight::ExpertGateUp), part(Weight::ExpertDown), {}, {}};
+}
+
+at::Tensor Weights::fetch(int64_t index, int64_t begin, int64_t end, std::vector<int64_t> shape) {
+  // Pieces of one parameter have one size, so parameter and piece number name them.
+  const uint64_t key =
+      (static_cast<uint64_t>(index) << 32) | static_cast<uint64_t>(begin / (end - begin));
+  if (const auto found = cached_.find(key); found != cached_.end()) {
+    cache_.splice(cache_.begin(), cache_, found->second);
+    return found->second->tensor;
+  }
+  const uint64_t bytes = static_cast<uint64_t>(end - begin) * c10::elementSize(options_.dtype);
+  while (!cache_.empty() && cached_bytes_ + bytes > options_.memory) {
+    cached_bytes_ -= cache_.back().tensor.nbytes();
+    cached_.erase(cache_.back().key);
+    cache_.pop_back();
+  }
+  if (bytes > options_.memory) {
+    fail("model", "{} needs {} bytes at once, the ceiling is {}; raise --memory",
+         layout_.plans[index].name, bytes, options_.memory);
+  }
+  cache_.push_front({key, load(layout_.plans[index], begin, end).view(shape)});
+  cached_[key] = cache_.begin();
+  cached_bytes_ += bytes;
+  return cache_.front().tensor;
+}
+
+void Weights::zero_grad() {
+  for (Parameter& parameter : parameters_) parameter.grad.zero_();
+}
+
+void Weights::finish_backward() {
+  for (Parameter& parameter : parameters_) {
+    at::Tensor& left = parameter.value.mutable_grad();
+    if (!left.defined() || left.is_alias_of(parameter.grad)) continue;
+    parameter.grad.add_(left);
+    if (parameter.value.scalar_type() == at::kFloat)
+      left = parameter.grad;
+    else
+      left = at::Tensor();
+  }
+}
+
+void Weights::refresh_values() {
+  for (Parameter& parameter : parameters_) {
+    if (parameter.master.is_alias_of(parameter.value)) continue;
+    parameter.value.detach().copy_(parameter.master);
+  }
+}
+
+}  // namespace moue

@@ -1,0 +1,60 @@
+// The model's weights: resident, or fetched on demand under a ceiling.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <list>
+#include <unordered_map>
+#include <vector>
+
+#include "model/layout.h"
+
+namespace moue {
+
+/// One expert: views into the pool's stacks, or tensors fetched for the moment.
+struct Expert {
+  at::Tensor gate_up;       ///< [2F, D]
+  at::Tensor down;          ///< [D, F]
+  at::Tensor gate_up_grad;  ///< float32, undefined where nothing is trained
+  at::Tensor down_grad;
+};
+
+class Weights {
+ public:
+  Weights(const Checkpoint& checkpoint, WeightLayout layout, const ModelOptions& options);
+
+  /// The parameter's value; undefined where the model has no such weight.
+  at::Tensor get(Weight weight, int64_t layer = -1);
+  /// Its float32 gradient; undefined where nothing is trained.
+  at::Tensor grad(Weight weight, int64_t layer = -1);
+  Expert expert(int64_t physical);
+
+  std::vector<Parameter>& parameters() { return parameters_; }
+  void zero_grad();
+  void finish_backward();
+  void refresh_values();
+
+ private:
+  at::Tensor load(const WeightPlan& plan, int64_t begin, int64_t end) const;
+  void make_resident(int64_t index);
+  void prepare_training(Parameter& parameter, const WeightPlan& plan);
+  at::Tensor fetch(int64_t index, int64_t begin, int64_t end, std::vector<int64_t> shape);
+  bool is_streamed(int64_t index) const;
+
+  Checkpoint checkpoint_;
+  WeightLayout layout_;
+  ModelOptions options_;
+  std::vector<Parameter> parameters_;  ///< as layout_.plans; value undefined where streamed
+  std::vector<Expert> experts_;        ///< resident views
+
+  // Most recently used first; the oldest go when the ceiling is reached.
+  struct Fetched {
+    uint64_t key;
+    at::Tensor tensor;
+  };
+  std::list<Fetched> cache_;
+  std::unordered_map<uint64_t, std::list<Fetched>::iterator> cached_;
+  uint64_t cached_bytes_ = 0;
+};
+
+}  // namespace moue
