@@ -187,10 +187,14 @@ Permutation make_permutation(const at::Tensor& chosen_TK, const at::Tensor& coun
                 at::empty(chosen_TK.sizes(), ints),
                 count_S,
                 {}};
+  at::Tensor partial = chosen_TK.is_cuda()
+                           ? at::empty({kernels::permute_partials(rows) * count_S.numel()}, ints)
+                           : at::Tensor();
   kernels::permute(
       {chosen_TK.data_ptr<int32_t>(), count_S.data_ptr<int64_t>(),
        p.token_of_row.data_ptr<int32_t>(), p.slot_of_row.data_ptr<int32_t>(),
-       p.row_of.data_ptr<int32_t>(), chosen_TK.size(0), chosen_TK.size(1), count_S.numel()},
+       p.row_of.data_ptr<int32_t>(), partial.defined() ? partial.data_ptr<int32_t>() : nullptr,
+       chosen_TK.size(0), chosen_TK.size(1), count_S.numel()},
       where_of(chosen_TK));
   const at::Tensor host = count_S.cpu();
   p.host_count.assign(host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel());

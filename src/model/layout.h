@@ -38,12 +38,12 @@ enum class Weight : uint8_t {
 
 /// A parameter that is not yet loaded.
 struct WeightPlan {
-  std::string name;
+  std::string name{};
   ParameterKind kind = ParameterKind::Matrix;
   int64_t moe_layer = -1;
   bool always_float32 = false;  ///< the pool's own tensors
-  std::vector<int64_t> shape;
-  std::vector<DiskTensor> disk;
+  std::vector<int64_t> shape{};
+  std::vector<DiskTensor> disk{};
   int64_t numel() const;
 };
 

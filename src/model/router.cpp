@@ -1,6 +1,7 @@
 // Choosing: the router kernel and the trajectory read as differentiable functions.
 #include "model/router.h"
 
+#include "kernels/permute.h"
 #include "kernels/router.h"
 #include "kernels/trajectory.h"
 #include "model/ops.h"
