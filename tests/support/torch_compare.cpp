@@ -1,0 +1,54 @@
+// Tensors of files and of models, compared.
+#include "support/torch_compare.h"
+
+#include <limits>
+
+#include "model/torch.h"
+
+namespace moue::test {
+
+at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo& info = file.at(name);
+  if (info.dtype == Dtype::I64) {
+    at::Tensor tensor = at::empty(info.shape, at::kLong);
+    file.read(info, 0, {static_cast<std::byte*>(tensor.data_ptr()), info.bytes});
+    return tensor;
+  }
+  const std::vector<double> values = file.values(name);
+  return at::tensor(values, at::kDouble).view(info.shape);
+}
+
+double relative_error(const at::Tensor& seen, const at::Tensor& wanted) {
+  if (seen.sizes() != wanted.sizes()) return std::numeric_limits<double>::infinity();
+  if (wanted.numel() == 0) return 0;
+  const double largest = wanted.to(at::kDouble).abs().max().item<double>();
+  const double error =
+      (seen.to(at::kDouble).cpu() - wanted.to(at::kDouble)).abs().max().item<double>();
+  if (std::isnan(error)) return std::numeric_limits<double>::infinity();
+  if (largest == 0) return error == 0 ? 0 : std::numeric_limits<double>::infinity();
+  return error / largest;
+}
+
+bool same_numbers(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type() && a.eq(b).all().item<bool>();
+}
+
+std::unique_ptr<Model> open_model(const std::filesystem::path& directory,
+                                  const ModelOptions& options) {
+  return Model::open(open_checkpoint(directory), options);
+}
+
+std::map<std::string, at::Tensor> gradients(Model& model) {
+  std::map<std::string, at::Tensor> result;
+  for (const Parameter& parameter : model.parameters()) {
+    for (const DiskTensor& disk : parameter.disk) {
+      int64_t size = 1;
+      for (int64_t n : disk.shape) size *= n;
+      result[disk.name] =
+          parameter.grad.flatten().narrow(0, disk.offset, size).view(disk.shape).clone();
+    }
+  }
+  return result;
+}
+
+}  // namespace moue::test
