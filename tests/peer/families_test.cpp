@@ -1,0 +1,60 @@
+// Logits of every family against what transformers computed for the same pico checkpoint.
+#include "support/torch_test.h"
+
+#include "support/tolerances.h"
+#include "support/torch_compare.h"
+
+using namespace moue;
+using namespace moue::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<fs::path> cases() {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator("tests/golden/families"))
+    found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+at::Tensor logits_of(Model& model, const at::Tensor& tokens) {
+  const at::NoGradGuard no_grad;
+  Pass pass;
+  return model.logits(tokens, pass);
+}
+
+}  // namespace
+
+TEST_CASE("logits agree with transformers", "[peer][model]") {
+  REQUIRE(cases().size() >= 3);
+  for (const fs::path& directory : cases()) {
+    INFO(directory);
+    const SafetensorsFile expected(directory / "expected.safetensors");
+    const at::Tensor tokens = read_tensor(expected, "tokens"),
+                     wanted = read_tensor(expected, "logits");
+    const auto model = open_model(directory);
+    CHECK(relative_error(logits_of(*model, tokens), wanted) <= tolerance::kFamilyLogits);
+
+    // Controls: another order of tokens, and experts moved by one, must show.
+    CHECK(relative_error(logits_of(*model, tokens.flip(1)), wanted) >
+          100 * tolerance::kFamilyLogits);
+    for (Parameter& parameter : model->parameters()) {
+      if (parameter.kind == ParameterKind::Expert)
+        parameter.value.copy_(parameter.value.roll(1, 0).clone());
+    }
+    CHECK(relative_error(logits_of(*model, tokens), wanted) > 100 * tolerance::kFamilyLogits);
+  }
+}
+
+TEST_CASE("weights fetched on demand give the same bits", "[peer][model]") {
+  for (const fs::path& directory :
+       {fs::path("examples/tiny-mixtral"), fs::path("tests/golden/families/qwen3_moe")}) {
+    INFO(directory);
+    const at::Tensor tokens = at::arange(40).view({2, 20});
+    const auto resident = open_model(directory),
+               streamed = open_model(directory, {.memory = 16 << 20});
+    CHECK(same_numbers(logits_of(*resident, tokens), logits_of(*streamed, tokens)));
+    CHECK_FALSE(same_numbers(logits_of(*resident, tokens.flip(1)), logits_of(*streamed, tokens)));
+  }
+}
