@@ -13,7 +13,12 @@ endif()
 set(torch_lib ${MOUE_TORCH_DIR}/lib)
 get_filename_component(site_packages ${MOUE_TORCH_DIR} DIRECTORY)
 add_library(moue_libtorch INTERFACE)
-target_include_directories(moue_libtorch SYSTEM INTERFACE
+# The wheel carries headers of another fmt: ours must be found first.
+get_target_property(fmt_include fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+list(GET fmt_include 0 fmt_include)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fmt_first)
+file(CREATE_LINK ${fmt_include}/fmt ${CMAKE_BINARY_DIR}/fmt_first/fmt SYMBOLIC)
+target_include_directories(moue_libtorch SYSTEM INTERFACE ${CMAKE_BINARY_DIR}/fmt_first
   ${MOUE_TORCH_DIR}/include ${MOUE_TORCH_DIR}/include/torch/csrc/api/include)
 target_link_directories(moue_libtorch INTERFACE ${torch_lib})
 set(torch_rpath ${torch_lib})

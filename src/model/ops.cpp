@@ -23,8 +23,9 @@ at::TensorOptions floats(const at::Tensor& x) {
 }
 
 struct RmsNorm : Function<RmsNorm> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_in, const at::Tensor& gain,
-                            double eps) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_in,
+                            const std::optional<at::Tensor>& gain_in, double eps) {
+    const at::Tensor gain = gain_in.value_or(at::Tensor());
     const at::Tensor x = x_in.contiguous();
     at::Tensor out = at::empty_like(x);
     const int64_t width = x.size(-1), rows = x.numel() / width;
@@ -123,12 +124,13 @@ constexpr int64_t kLogitElements = 1 << 21;  // of one chunk
 // 2410.10989)
 struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& head,
-                            const at::Tensor& head_grad, const at::Tensor& target, double scale,
-                            bool train, at::Tensor* token_loss) {
+                            const std::optional<at::Tensor>& grad_in, const at::Tensor& target,
+                            double scale, bool train, at::Tensor* token_loss) {
     const int64_t T = hidden.size(0), V = head.size(0);
+    const at::Tensor head_grad = grad_in.value_or(at::Tensor());
     const int64_t chunk = std::max<int64_t>(16, kLogitElements / V);
     at::Tensor loss = at::empty({T}, floats(hidden));
-    at::Tensor dhidden = train ? at::empty_like(hidden) : at::Tensor();
+    at::Tensor dhidden = train ? at::zeros_like(hidden) : at::Tensor();  // stays zero at scale 0
     at::Tensor dhead = train && head_grad.defined() ? at::zeros_like(head_grad) : at::Tensor();
     for (int64_t begin = 0; begin < T; begin += chunk) {
       const int64_t rows = std::min(chunk, T - begin);
@@ -138,7 +140,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
           {element_of(logits), logits.data_ptr(), target.data_ptr<int64_t>() + begin,
            loss.data_ptr<float>() + begin, train ? static_cast<float>(scale) : 0.0f, rows, V},
           where_of(logits));
-      if (!train) continue;
+      if (!train || scale == 0) continue;
       at::Tensor dx = dhidden.narrow(0, begin, rows);
       at::mm_out(dx, logits, head);
       if (!dhead.defined()) continue;
@@ -175,8 +177,12 @@ kernels::Where where_of(const at::Tensor& x) {
   return {x.is_cuda(), nullptr};
 }
 
+std::optional<at::Tensor> maybe(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
+}
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double eps) {
-  return RmsNorm::apply(x, gain, eps);
+  return RmsNorm::apply(x, maybe(gain), eps);
 }
 
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
@@ -189,7 +195,7 @@ at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& head
                                 const at::Tensor& head_grad, const at::Tensor& target, double scale,
                                 at::Tensor& token_loss) {
   const bool train = at::GradMode::is_enabled() && hidden.requires_grad();
-  return LinearCrossEntropy::apply(hidden, head.detach(), head_grad, target, scale, train,
+  return LinearCrossEntropy::apply(hidden, head.detach(), maybe(head_grad), target, scale, train,
                                    &token_loss);
 }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "kernels/element.h"
 #include "moue/spec.h"
 
@@ -10,6 +12,9 @@ namespace moue {
 
 kernels::Element element_of(const at::Tensor& x);
 kernels::Where where_of(const at::Tensor& x);  ///< the current stream of x's device
+
+/// autograd's Function takes no undefined tensors: absent ones travel as nullopt.
+std::optional<at::Tensor> maybe(const at::Tensor& x);
 
 /// x [..., D] -> gain * xhat, or xhat where gain is undefined. Order of casts as in
 /// kernels/rms_norm.h.

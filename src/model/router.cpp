@@ -37,12 +37,16 @@ T* pointer(const at::Tensor& x) {
 void* raw(const at::Tensor& x) { return x.defined() ? x.data_ptr() : nullptr; }
 
 struct Route : Function<Route> {
+  // What an ordinary MoE lacks travels as nullopt: Function takes no undefined tensors.
+  using Maybe = std::optional<at::Tensor>;
   static variable_list forward(AutogradContext* ctx, const at::Tensor& home_in,
-                               const at::Tensor& foreign_in, const at::Tensor& bonus,
-                               const at::Tensor& beta, const at::Tensor& scale,
-                               const c10::intrusive_ptr<RouterCall>& call) {
+                               const Maybe& foreign_in, const Maybe& bonus_in, const Maybe& beta_in,
+                               const Maybe& scale_in, const c10::intrusive_ptr<RouterCall>& call) {
+    const at::Tensor none;
+    const at::Tensor bonus = bonus_in.value_or(none), beta = beta_in.value_or(none),
+                     scale = scale_in.value_or(none);
+    const at::Tensor foreign = foreign_in ? foreign_in->contiguous() : none;
     const at::Tensor home = home_in.contiguous();
-    const at::Tensor foreign = foreign_in.defined() ? foreign_in.contiguous() : foreign_in;
     const int64_t T = home.size(0), N = home.size(1), S = call->log_visibility.numel(),
                   K = call->experts_per_token;
     const auto floats = home.options().dtype(at::kFloat).requires_grad(false);
@@ -174,8 +178,9 @@ Choice choose(const RouterInputs& inputs, const RouterSpec& rule, int64_t expert
   call->balance_v = pass.balance_v;
   call->balance_scale = pass.balance_scale;
   call->moe_layer = moe_layer;
-  const variable_list out = Route::apply(inputs.home_TN, inputs.foreign_TS, inputs.bonus_TS,
-                                         inputs.beta, inputs.scale, call);
+  const variable_list out =
+      Route::apply(inputs.home_TN, maybe(inputs.foreign_TS), maybe(inputs.bonus_TS),
+                   maybe(inputs.beta), maybe(inputs.scale), call);
   return {call->routed, out[0], out[1]};
 }
 

@@ -41,7 +41,8 @@ class Collector {
       rows_.push_back(foreign_rows((*slots)[layer], home));
       // The ceil((1 - eps_p) T)-th smallest is the (T + 1 - that)-th largest.
       const double share = foreign > 0 ? eps / static_cast<double>(foreign) : 0;
-      const auto rank = static_cast<int64_t>(std::ceil((1.0 - share) * static_cast<double>(tokens)));
+      const auto rank =
+          static_cast<int64_t>(std::ceil((1.0 - share) * static_cast<double>(tokens)));
       top_.emplace_back(foreign, tokens + 1 - rank);
     }
   }
@@ -53,7 +54,8 @@ class Collector {
     LayerSums& sums = layers_[view.moe_layer];
     const at::Tensor load = view.routed->count_S.narrow(0, 0, N).to(at::kDouble);
     sums.load = sums.load.defined() ? sums.load + load : load;
-    if (K < N) sums.margin += (best.select(1, K - 1) - best.select(1, K)).sum(at::kDouble).item<double>();
+    if (K < N)
+      sums.margin += (best.select(1, K - 1) - best.select(1, K)).sum(at::kDouble).item<double>();
     const at::Tensor log_probability = home.log_softmax(1);
     sums.entropy -= (log_probability.exp() * log_probability).sum(at::kDouble).item<double>();
     const at::Tensor outputs = model_.expert_outputs(view);
@@ -61,7 +63,8 @@ class Collector {
     sums.outputs += static_cast<double>(outputs.numel());
     if (!slots_ || rows_[view.moe_layer].size(0) == 0) return;
     const at::Tensor rows = rows_[view.moe_layer].to(view.u_TD.scalar_type());
-    top_[view.moe_layer].add(at::linear(view.u_TD, rows).to(at::kFloat) - best.select(1, K - 1).unsqueeze(1));
+    top_[view.moe_layer].add(at::linear(view.u_TD, rows).to(at::kFloat) -
+                             best.select(1, K - 1).unsqueeze(1));
   }
 
   void fill(Statistics& s) const {
@@ -79,7 +82,8 @@ class Collector {
  private:
   at::Tensor foreign_rows(const std::vector<int32_t>& slots, int64_t home) {
     std::vector<at::Tensor> rows;
-    for (size_t slot = home; slot < slots.size(); ++slot) rows.push_back(model_.home_router_row(slots[slot]));
+    for (size_t slot = home; slot < slots.size(); ++slot)
+      rows.push_back(model_.home_router_row(slots[slot]));
     return rows.empty() ? at::empty({0, model_.spec().width}) : at::stack(rows);
   }
 
@@ -108,17 +112,19 @@ class Collector {
 
 bool is_closed(const Visibility& visibility, int64_t home) {
   for (const auto& layer : visibility) {
-    if (std::any_of(layer.begin() + home, layer.end(), [](double m) { return m > 0; })) return false;
+    if (std::any_of(layer.begin() + home, layer.end(), [](double m) { return m > 0; }))
+      return false;
   }
   return true;
 }
 
 }  // namespace
 
-Statistics collect_statistics(Model& model, const Slots* slots, double eps, const at::Tensor& windows_NT1,
-                              int64_t batch) {
+Statistics collect_statistics(Model& model, const Slots* slots, double eps,
+                              const at::Tensor& windows_NT1, int64_t batch) {
   if (!is_closed(model.visibility(), model.pool().experts_per_layer)) {
-    fail("measure", "the model has open foreign slots, calibration wants a closed one; measure its source");
+    fail("measure",
+         "the model has open foreign slots, calibration wants a closed one; measure its source");
   }
   const at::NoGradGuard no_grad;
   const int64_t windows = windows_NT1.size(0), length = windows_NT1.size(1) - 1;

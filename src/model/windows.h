@@ -7,13 +7,13 @@
 
 namespace moue {
 
-/// A token file with at least one window of `length` inputs, checked against the vocabulary. Throws Error
-/// naming file and position.
-TokenFile open_tokens(const std::filesystem::path& file, const std::string& token_type, int64_t length,
-                      int64_t vocabulary);
+/// A token file with at least one window of `length` inputs, checked against the vocabulary. Throws
+/// Error naming file and position.
+TokenFile open_tokens(const std::filesystem::path& file, const std::string& token_type,
+                      int64_t length, int64_t vocabulary);
 
-/// Non-overlapping windows, int64 [n, length + 1], targets shifted by one, from the file's start; at most `most`
-/// of them (0 = all). The incomplete tail is dropped.
+/// Non-overlapping windows, int64 [n, length + 1], targets shifted by one, from the file's start;
+/// at most `most` of them (0 = all). The incomplete tail is dropped.
 at::Tensor windows_of(const TokenFile& tokens, int64_t length, int64_t most = 0);
 
 /// [1, tokens + 1] tokens drawn from `seed`, uniform over the vocabulary.
