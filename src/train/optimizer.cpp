@@ -1,0 +1,105 @@
+// AdamW over a model's parameters: the groups are decided here, the arithmetic is kernels/adamw.h.
+#include "train/optimizer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/adamw.h"
+
+namespace moue {
+namespace {
+
+kernels::Where where_of(const at::Tensor& tensor) {
+  if (tensor.is_cpu()) return {};
+  const c10::impl::VirtualGuardImpl device(tensor.device().type());
+  return {true, device.getStream(tensor.device()).native_handle()};
+}
+
+bool is_trajectory(ParameterKind kind) {
+  return kind == ParameterKind::Gain || kind == ParameterKind::Trajectory;
+}
+
+bool decays(ParameterKind kind) {
+  return kind == ParameterKind::Matrix || kind == ParameterKind::Expert ||
+         kind == ParameterKind::ForeignRow;
+}
+
+bool is_new(const Parameter& parameter) {
+  return !parameter.disk.empty() && is_pool_tensor(parameter.disk.front().name);
+}
+
+// The decay of each foreign row, on the device of the rows; the last slots of the layer are the
+// foreign ones.
+at::Tensor row_decay(const Parameter& rows, const Visibility& visibility, double decay) {
+  const std::vector<double>& m = visibility[rows.moe_layer];
+  const int64_t num_rows = rows.master.size(0);
+  at::Tensor decays = at::zeros({num_rows}, at::kFloat);
+  for (int64_t r = 0; r < num_rows; ++r) {
+    if (m[m.size() - num_rows + r] > 0) decays.data_ptr<float>()[r] = static_cast<float>(decay);
+  }
+  return decays.to(rows.master.device());
+}
+
+}  // namespace
+
+bool Moving::operator()(const Parameter& parameter) const {
+  return is_trajectory(parameter.kind) ? trajectory : others;
+}
+
+Optimizer::Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options)
+    : parameters_(parameters), options_(options) {
+  for (const Parameter& parameter : parameters_) {
+    moments_.push_back({at::zeros_like(parameter.master), at::zeros_like(parameter.master), 0});
+  }
+}
+
+double Optimizer::gradient_norm(Moving moving) const {
+  if (parameters_.empty()) return 0;
+  const at::Device device = parameters_.front().grad.device();
+  at::Tensor squares = at::zeros({static_cast<int64_t>(parameters_.size())},
+                                 at::TensorOptions().dtype(at::kDouble).device(device));
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& parameter = parameters_[i];
+    if (!moving(parameter) || parameter.grad.numel() == 0) continue;
+    kernels::sum_of_squares(parameter.grad.data_ptr<float>(), parameter.grad.numel(),
+                            squares.data_ptr<double>() + i, where_of(parameter.grad));
+  }
+  const at::Tensor fetched = squares.cpu();
+  double sum = 0;
+  for (size_t i = 0; i < parameters_.size(); ++i) sum += fetched.data_ptr<double>()[i];
+  return std::sqrt(sum);
+}
+
+void Optimizer::update(double lr, double norm, Moving moving, const Visibility& visibility) {
+  const double scale = options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1.0;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& parameter = parameters_[i];
+    if (!moving(parameter) || parameter.master.numel() == 0) continue;
+    Moments& moments = moments_[i];
+    const auto t = static_cast<double>(++moments.updates);
+    at::Tensor per_row;
+    if (parameter.kind == ParameterKind::ForeignRow)
+      per_row = row_decay(parameter, visibility, options_.weight_decay);
+    kernels::adamw({.master = parameter.master.data_ptr<float>(),
+                    .grad = parameter.grad.data_ptr<float>(),
+                    .m = moments.first.data_ptr<float>(),
+                    .v = moments.second.data_ptr<float>(),
+                    .size = parameter.master.numel(),
+                    .lr = lr * (is_new(parameter) ? options_.new_lr_multiplier : 1.0),
+                    .beta1 = options_.beta1,
+                    .beta2 = options_.beta2,
+                    .eps = options_.eps,
+                    .decay = decays(parameter.kind) ? options_.weight_decay : 0.0,
+                    .scale = scale,
+                    .bias1 = 1 - std::pow(options_.beta1, t),
+                    .bias2 = 1 - std::pow(options_.beta2, t),
+                    .row_decay = per_row.defined() ? per_row.data_ptr<float>() : nullptr,
+                    .row_size = per_row.defined() ? parameter.master.size(1) : 1},
+                   where_of(parameter.master));
+  }
+}
+
+}  // namespace moue
