@@ -8,29 +8,24 @@
 namespace moue::kernels {
 namespace {
 
-MOUE_CLONES void row_forward(const float* x, const float* gain, float* out, float* rstd,
-                             int64_t width, float eps) {
+template <class T>
+MOUE_CLONES void row_forward(const T* x, const T* gain, T* out, float* rstd, int64_t width,
+                             float eps) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < width; ++i) sum += x[i] * x[i];
-  const float r = 1.0f / std::sqrt(sum / static_cast<float>(width) + eps);
-  *rstd = r;
-  if (gain) {
-    for (int64_t i = 0; i < width; ++i) out[i] = gain[i] * (x[i] * r);
-  } else {
-    for (int64_t i = 0; i < width; ++i) out[i] = x[i] * r;
-  }
-}
-
-void row_forward(const Bf16* x, const Bf16* gain, Bf16* out, float* rstd, int64_t width,
-                 float eps) {
-  float sum = 0;
   for (int64_t i = 0; i < width; ++i) sum += load(x[i]) * load(x[i]);
   const float r = 1.0f / std::sqrt(sum / static_cast<float>(width) + eps);
   *rstd = r;
-  for (int64_t i = 0; i < width; ++i) {
-    store(out[i], load(x[i]) * r);
-    if (gain) store(out[i], load(gain[i]) * load(out[i]));
+  if (gain) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) {
+      T rounded;
+      store(rounded, load(x[i]) * r);
+      store(out[i], load(gain[i]) * load(rounded));
+    }
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) store(out[i], load(x[i]) * r);
   }
 }
 
@@ -65,8 +60,8 @@ void rms_norm_forward(const RmsNormForward& a, Where where) {
     T* out = static_cast<T*>(a.out);
     for_rows(a.rows, 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        row_forward(x + i * a.width, static_cast<const T*>(a.gain), out + i * a.width, a.rstd + i,
-                    a.width, a.eps);
+        row_forward<T>(x + i * a.width, static_cast<const T*>(a.gain), out + i * a.width,
+                       a.rstd + i, a.width, a.eps);
       }
     });
   });
