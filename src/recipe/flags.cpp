@@ -35,7 +35,7 @@ const std::vector<Verb>& verbs() {
        "what a checkpoint holds: family, sizes, parameters, layers, shards, faults",
        {{"MODEL", "source"}},
        "  moue inspect models/mixtral\n"
-       "  moue inspect models/mixtral --json | jq .facts.parameters\n"},
+       "  moue inspect models/mixtral --json\n"},
       {"measure",
        "run a model on tokens: loads, margins, output scales, calibration",
        {{"MODEL", "source"}},
@@ -123,7 +123,9 @@ void add_argument(CommandLine& line, CLI::App& sub, const Argument& argument) {
 
 void add_verb(CommandLine& line, const Verb& verb) {
   CLI::App& sub = *line.app.add_subcommand(verb.name, verb.summary);
-  sub.footer(fmt::format("Examples:\n{}", verb.examples));
+  sub.group("Verbs");
+  sub.footer(fmt::format("OUT is the directory that the recipe names with out =.\n\nExamples:\n{}",
+                         verb.examples));
   sub.allow_extras();  // so that all unknown flags can be named at once
   for (const Argument& argument : verb.arguments) add_argument(line, sub, argument);
   sub.add_option("--recipe", line.recipe_file, "recipe file; flags win over it")
@@ -144,6 +146,7 @@ void build(CommandLine& line) {
   line.app.require_subcommand(0, 1);
   line.app.allow_extras();
   line.app.get_formatter()->column_width(44);
+  line.app.get_formatter()->label("SUBCOMMAND", "VERB");
   line.app.footer(
       "moue VERB --help shows a verb's flags and examples.\n"
       "Exit codes: 0 done; 1 validation found a difference; 2 a fault you can mend; 3 a fault of "
@@ -200,7 +203,7 @@ std::string parse(CommandLine& line, int argc, const char* const* argv) {
     line.app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     const auto chosen = line.app.get_subcommands();
-    return chosen.empty() ? line.app.help() : chosen.front()->help();
+    return chosen.empty() ? line.app.help() : chosen.front()->help(line.app.get_name());
   } catch (const CLI::CallForVersion& version) {
     return std::string(version.what()) + "\n";
   } catch (const CLI::ParseError& error) {

@@ -24,7 +24,7 @@ const std::vector<std::string> kTokenTypes = {"", "u16", "u32"};
 
 std::vector<Knob> run_knobs() {
   return {
-      MOUE_KNOB(source, "model directory to start from").empty_means("required").local(),
+      MOUE_KNOB(source, "model directory to start from").empty_means("none").local(),
       MOUE_KNOB(out, "OUT, directory of the run: where stages find each other's files")
           .empty_means("none")
           .local(),
@@ -40,7 +40,7 @@ std::vector<Knob> measure_knobs() {
           .empty_means("OUT/plan.json where it exists")
           .local(),
       MOUE_KNOB(measure.out, "statistics file to write")
-          .empty_means("OUT/statistics.safetensors")
+          .empty_means("OUT/statistics.safetensors, without OUT here")
           .local(),
       MOUE_KNOB(measure.token_type, "element type of a raw token file")
           .one_of(kTokenTypes)
@@ -84,7 +84,7 @@ std::vector<Knob> plan_knobs() {
           .one_of({"home", "layer"}),
       MOUE_KNOB(plan.statistics, "statistics file to plan by").empty_means("none").local(),
       MOUE_KNOB(plan.out, "plan file to write, its picture beside it")
-          .empty_means("OUT/plan.json")
+          .empty_means("OUT/plan.json, without OUT here")
           .local(),
   };
 }
