@@ -110,7 +110,7 @@ class Claims {
 
 /// Matches rows and tensors both ways. Throws Error listing all tensors without a row, all required
 /// rows without a tensor and all shapes that disagree with config.json. Tensors under "moue." are
-/// left to Pool. The checkpoint must outlive the result.
+/// left to Pool where the config has its block. The checkpoint must outlive the result.
 Claims claim(const Checkpoint& checkpoint, const Family& family);
 
 /// Sizes and routed layers of a spec: what most families' geometry is.

@@ -1,15 +1,15 @@
 // Matches the tensors of a checkpoint with the rows of its family, both ways.
-#include <algorithm>
-#include <array>
-#include <charconv>
-#include <stdexcept>
-#include <unordered_map>
-
 #include "core/text.h"
 #include "family/faults.h"
 #include "moue/checkpoint.h"
 #include "moue/error.h"
 #include "moue/family.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <stdexcept>
+#include <unordered_map>
 
 namespace moue {
 
@@ -142,9 +142,9 @@ class Matching {
 
   void refuse_faults(const Family& family) const {
     std::vector<std::string> kinds;
-    if (strangers_.count()) kinds.push_back(strangers_.text("tensors without a row"));
-    if (missing_.count()) kinds.push_back(missing_.text("tensors missing"));
-    if (shapes_.count()) kinds.push_back(shapes_.text("shapes that disagree"));
+    if (strangers_.count()) kinds.push_back(strangers_.text("tensor", "without a row"));
+    if (missing_.count()) kinds.push_back(missing_.text("tensor", "missing"));
+    if (shapes_.count()) kinds.push_back(shapes_.text("tensor", "of another shape"));
     if (kinds.empty()) return;
     fail("family", "{} does not fit converters/{}.cpp: {}; are config and shards from one model?",
          checkpoint_.directory().string(), family.name, fmt::join(kinds, "; "));
@@ -227,9 +227,10 @@ const TensorInfo& Claims::at(Role role, int64_t layer, int64_t expert) const {
 Claims claim(const Checkpoint& checkpoint, const Family& family) {
   Matching matching(checkpoint, family);
   Claims claims;
+  const bool has_pool = checkpoint.config().has("moue");
   claims.claims_.reserve(checkpoint.tensors().size());
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.name.starts_with("moue.")) {
+    if (has_pool && tensor.name.starts_with("moue.")) {
       claims.claims_.push_back({});
       continue;
     }

@@ -1,9 +1,9 @@
 // Names of roles; the letters of a row's name and shape put into numbers.
-#include <charconv>
-#include <stdexcept>
-
 #include "moue/error.h"
 #include "moue/family.h"
+
+#include <charconv>
+#include <stdexcept>
 
 namespace moue {
 

@@ -1,13 +1,13 @@
 // The table of families, generated from the names of the files in converters/.
 #include "family/families.h"
 
+#include "core/text.h"
+#include "moue/error.h"
+
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <stdexcept>
-
-#include "core/text.h"
-#include "moue/error.h"
 
 #define MOUE_FAMILY(name) Family name();
 namespace moue::converters {

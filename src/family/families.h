@@ -1,9 +1,9 @@
 // The table of families, for its own tests.
 #pragma once
 
-#include <vector>
-
 #include "moue/family.h"
+
+#include <vector>
 
 namespace moue {
 

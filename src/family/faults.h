@@ -1,6 +1,8 @@
 // A list of faults of one kind: all are counted, the first are shown.
 #pragma once
 
+#include "core/text.h"
+
 #include <fmt/format.h>
 
 #include <cstdint>
@@ -25,10 +27,10 @@ class Faults {
   int64_t count() const { return count_; }
 
   /// "3 tensors missing (a, b, c)".
-  std::string text(std::string_view kind) const {
+  std::string text(std::string_view noun, std::string_view what) const {
     const int64_t hidden = count_ - static_cast<int64_t>(shown_.size());
     const std::string more = hidden > 0 ? fmt::format(" and {} more", hidden) : "";
-    return fmt::format("{} {} ({}{})", count_, kind, fmt::join(shown_, ", "), more);
+    return fmt::format("{} {} ({}{})", counted(count_, noun), what, join(shown_), more);
   }
 
  private:

@@ -1,9 +1,9 @@
 // Parts of a spec that follow from others.
 #include "moue/spec.h"
 
-#include <algorithm>
-
 #include "moue/family.h"
+
+#include <algorithm>
 
 namespace moue {
 
