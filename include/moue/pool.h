@@ -1,4 +1,4 @@
-// Pool: slot lists, homes, names on disk and the "moue" block of config.json. Definition: docs/method.md.
+// Pool: slot lists, homes, names on disk, the "moue" block of config.json. See docs/method.md.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,8 @@
 #include "moue/spec.h"
 
 namespace moue {
+
+class Checkpoint;
 
 inline constexpr int64_t kMaxSlots = 4096;    ///< of a layer: what the kernels hold
 inline constexpr int64_t kMaxStateDim = 256;  ///< of the trajectory state
@@ -47,7 +49,8 @@ struct Home {
   bool operator==(const Home&) const = default;
 };
 
-using Slots = std::vector<std::vector<int32_t>>;  ///< pi_l: physical expert of every slot of MoE layer l
+/// pi_l: the physical expert of every slot of MoE layer l.
+using Slots = std::vector<std::vector<int32_t>>;
 
 struct Pool {
   std::string base_model_type;
@@ -61,7 +64,7 @@ struct Pool {
   int64_t state_dim = 0;
   ForeignInput foreign_input = ForeignInput::Home;
   PoolState state = PoolState::Closed;
-  bool calibrated = false;          ///< beta and a were measured, not left at their start
+  bool calibrated = false;  ///< beta and a were measured, not left at their start
 
   int64_t num_moe_layers() const { return static_cast<int64_t>(slots.size()); }
   int64_t num_physical() const { return static_cast<int64_t>(home.size()); }
@@ -74,8 +77,8 @@ struct Pool {
 Pool vanilla_pool(const Config& source, const ModelSpec& spec);
 
 bool is_moue(const Config& config);
-/// Reads and checks the block. Throws Error "[pool] ..." for own experts not first, a repeated or out-of-range
-/// expert, counts that disagree.
+/// Reads and checks the block. Throws Error "[pool] ..." for own experts not first, a repeated or
+/// out-of-range expert, counts that disagree.
 Pool read_pool(const Config& config);
 /// The source's config with the block added and architectures, model_type set.
 Config with_pool(const Config& source, const Pool& pool);
@@ -84,6 +87,11 @@ Config without_pool(const Config& config);
 
 /// Checks slots and homes as read_pool does; all faults at once.
 void check_pool(const Pool& pool, int64_t experts_per_token);
+
+/// Checks that block and spec agree, and that exactly the tensors of pool_tensors are there, in
+/// float32, with their shapes. Throws Error listing all that is missing, unknown or of another
+/// shape.
+void check_pool_fits(const Pool& pool, const ModelSpec& spec, const Checkpoint& checkpoint);
 
 /// Names and float32 shapes of the new tensors, in the order they are written.
 struct PoolTensor {
@@ -94,15 +102,15 @@ std::vector<PoolTensor> pool_tensors(const Pool& pool, int64_t width);
 bool is_pool_tensor(std::string_view name);  ///< starts with "moue."
 
 namespace names {
-std::string router_weight(int64_t layer);      ///< [s_l - N, D] foreign rows
-std::string router_bias(int64_t layer);        ///< [s_l - N] beta
-std::string router_scale(int64_t layer);       ///< [s_l - N] a
-std::string router_visibility(int64_t layer);  ///< [s_l - N] m
-std::string trajectory_gain(int64_t layer);    ///< [state_dim] gamma
-inline constexpr const char* kKey = "moue.trajectory.key";       ///< [P, state_dim]
-inline constexpr const char* kQuery = "moue.trajectory.query";   ///< [P, state_dim]
+std::string router_weight(int64_t layer);                             ///< [s_l - N, D] foreign rows
+std::string router_bias(int64_t layer);                               ///< [s_l - N] beta
+std::string router_scale(int64_t layer);                              ///< [s_l - N] a
+std::string router_visibility(int64_t layer);                         ///< [s_l - N] m
+std::string trajectory_gain(int64_t layer);                           ///< [state_dim] gamma
+inline constexpr const char* kKey = "moue.trajectory.key";            ///< [P, state_dim]
+inline constexpr const char* kQuery = "moue.trajectory.query";        ///< [P, state_dim]
 inline constexpr const char* kDecay = "moue.trajectory.decay_logit";  ///< [state_dim]
-inline constexpr const char* kPoolBias = "moue.pool_bias";       ///< [P] b
+inline constexpr const char* kPoolBias = "moue.pool_bias";            ///< [P] b
 }  // namespace names
 
 /// Visibility of every slot of every layer, home slots 1. Same shape as Slots.
@@ -110,13 +118,17 @@ using Visibility = std::vector<std::vector<double>>;
 Visibility closed_visibility(const Pool& pool);
 Visibility open_visibility(const Pool& pool);
 
-/// Connected component of each layer in the graph of layers and the experts they list (the lowest layer names it).
+/// Connected component of each layer in the graph of layers and the experts they list (the lowest
+/// layer names it).
 std::vector<int64_t> components(const Slots& slots);
 /// How many layers list each physical expert: c_p.
 std::vector<int64_t> sharing(const Slots& slots, int64_t num_physical);
 /// Exposure x_p = sum_l m_{l,p} / n_l (project definition); sums to L.
-std::vector<double> exposure(const Visibility& visibility, const Slots& slots, int64_t num_physical);
-/// Target share q_p: per component (L_A / L) x_p^kappa / sum of the component's x^kappa over x > 0; 0 elsewhere.
-std::vector<double> target_share(const std::vector<double>& exposure, const Slots& slots, double kappa);
+std::vector<double> exposure(const Visibility& visibility, const Slots& slots,
+                             int64_t num_physical);
+/// Target share q_p: per component (L_A / L) x_p^kappa / sum of the component's x^kappa over x > 0;
+/// 0 elsewhere.
+std::vector<double> target_share(const std::vector<double>& exposure, const Slots& slots,
+                                 double kappa);
 
 }  // namespace moue

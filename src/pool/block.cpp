@@ -1,11 +1,11 @@
 // The "moue" block of config.json: written, read strictly, put into a config and taken out.
 #include "pool/block.h"
 
-#include <nlohmann/json.hpp>
-
 #include "core/text.h"
 #include "moue/error.h"
 #include "pool/faults.h"
+
+#include <nlohmann/json.hpp>
 
 namespace moue {
 

@@ -1,10 +1,10 @@
 // The "moue" block of config.json and of plan.json.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "moue/config.h"
 #include "moue/pool.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace moue {
 

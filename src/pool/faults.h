@@ -1,10 +1,10 @@
 // What is wrong with a pool, in words.
 #pragma once
 
+#include "moue/pool.h"
+
 #include <string>
 #include <vector>
-
-#include "moue/pool.h"
 
 namespace moue {
 

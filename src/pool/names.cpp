@@ -1,9 +1,9 @@
 // Names of the pool's tensors, its states and its options.
-#include <array>
-
 #include "core/text.h"
 #include "moue/error.h"
 #include "moue/pool.h"
+
+#include <array>
 
 namespace moue {
 

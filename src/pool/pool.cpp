@@ -1,14 +1,14 @@
 // Pools: the trivial one, the checks every pool must pass, and what follows from visibility.
 #include "moue/pool.h"
 
+#include "core/text.h"
+#include "moue/error.h"
+#include "pool/faults.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <unordered_map>
-
-#include "core/text.h"
-#include "moue/error.h"
-#include "pool/faults.h"
 
 namespace moue {
 

@@ -1,14 +1,14 @@
 // How far every slot is open at a training step.
 #include "pool/schedule.h"
 
+#include "core/philox.h"
+#include "core/text.h"
+#include "moue/error.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
-
-#include "core/philox.h"
-#include "core/text.h"
-#include "moue/error.h"
 
 namespace moue {
 

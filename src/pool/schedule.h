@@ -1,10 +1,10 @@
 // How far every slot is open at a training step (section 7 of the method).
 #pragma once
 
+#include "moue/pool.h"
+
 #include <cstdint>
 #include <string_view>
-
-#include "moue/pool.h"
 
 namespace moue {
 

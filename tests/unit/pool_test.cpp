@@ -2,12 +2,6 @@
 // tests/golden/moue.
 #include "moue/pool.h"
 
-#include <catch2/catch.hpp>
-#include <cmath>
-#include <nlohmann/json.hpp>
-#include <numeric>
-#include <random>
-
 #include "moue/checkpoint.h"
 #include "moue/family.h"
 #include "moue/plan.h"
@@ -15,6 +9,13 @@
 #include "support/headers_only.h"
 #include "support/scratch.h"
 #include "support/tolerances.h"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <numeric>
+#include <random>
 
 using namespace moue;
 using moue::test::contains;

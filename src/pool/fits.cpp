@@ -1,0 +1,53 @@
+// Whether a checkpoint holds what its pool says.
+#include "core/text.h"
+#include "moue/checkpoint.h"
+#include "moue/error.h"
+#include "moue/pool.h"
+
+namespace moue {
+
+namespace {
+
+std::vector<std::string> spec_faults(const Pool& pool, const ModelSpec& spec) {
+  std::vector<std::string> faults;
+  if (pool.experts_per_layer != spec.experts) {
+    faults.push_back(fmt::format("experts_per_layer is {}, wanted the family's {}",
+                                 pool.experts_per_layer, spec.experts));
+  }
+  if (pool.moe_layers != spec.moe_layers()) {
+    faults.push_back(fmt::format("moe_layers are [{}], wanted the family's [{}]",
+                                 fmt::join(pool.moe_layers, ", "),
+                                 fmt::join(spec.moe_layers(), ", ")));
+  }
+  return faults;
+}
+
+}  // namespace
+
+void check_pool_fits(const Pool& pool, const ModelSpec& spec, const Checkpoint& checkpoint) {
+  std::vector<std::string> faults = spec_faults(pool, spec);
+  size_t found = 0;
+  for (const PoolTensor& wanted : pool_tensors(pool, spec.width)) {
+    const TensorInfo* tensor = checkpoint.find(wanted.name);
+    if (!tensor) {
+      faults.push_back(wanted.name + " is missing");
+      continue;
+    }
+    ++found;
+    if (tensor->shape == wanted.shape && tensor->dtype == Dtype::F32) continue;
+    faults.push_back(fmt::format("{} is {} {}, wanted F32 {}", wanted.name,
+                                 dtype_name(tensor->dtype), shape_text(tensor->shape),
+                                 shape_text(wanted.shape)));
+  }
+  size_t present = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) present += is_pool_tensor(tensor.name);
+  if (present > found)
+    faults.push_back(counted(present - found, "tensor") +
+                     " under 'moue.' that the pool does not name");
+  if (!faults.empty()) {
+    fail("pool", "{} does not fit its pool: {}; was it changed by hand?",
+         checkpoint.directory().string(), join_some(faults));
+  }
+}
+
+}  // namespace moue
