@@ -16,30 +16,32 @@ namespace moue {
 
 /// Unset parameters come from the named topology; a set one overrides it.
 struct PlanOptions {
-  std::string topology = "half_staggered";  ///< vanilla | aligned | sliding | half_staggered | one_pool
-  std::optional<int64_t> group;
-  std::optional<int64_t> shift;
-  std::optional<int64_t> window;
-  std::optional<int64_t> stride;
-  std::optional<int64_t> origin;
-  std::string boundary;                ///< ring | clamp; "" = the topology's default
+  std::string topology =
+      "half_staggered";  ///< vanilla | aligned | sliding | half_staggered | one_pool
+  std::optional<int64_t> group = {};
+  std::optional<int64_t> shift = {};
+  std::optional<int64_t> window = {};
+  std::optional<int64_t> stride = {};
+  std::optional<int64_t> origin = {};
+  std::string boundary = {};           ///< ring | clamp; "" = the topology's default
   int64_t max_sharing = 0;             ///< refuse plans with c_p above it; 0 = no cap
   int64_t state_dim = 32;              ///< trajectory state, 1..256
   std::string foreign_input = "home";  ///< home | layer
 };
 
 struct Plan {
-  Pool pool;                ///< state closed
-  std::string fingerprint;  ///< of the source
+  Pool pool;                       ///< state closed
+  std::string fingerprint;         ///< of the source
   std::vector<std::string> notes;  ///< "the last block overlaps the one before", ...
 };
 
-/// A named topology for L MoE layers of N experts, before overrides. Throws Error listing the names.
+/// A named topology for L MoE layers of N experts, before overrides. Throws Error listing the
+/// names.
 Topology named_topology(const std::string& name, int64_t layers, int64_t experts, int64_t group);
 std::vector<std::string> topology_names();
 
-/// pi_l of every layer. Throws Error "[plan] ..." naming layers and numbers: repeated expert in a window, a window
-/// that misses an own expert, clamp with stride > 1.
+/// pi_l of every layer. Throws Error "[plan] ..." naming layers and numbers: repeated expert in a
+/// window, a window that misses an own expert, clamp with stride > 1.
 Slots make_slots(const Topology& topology);
 
 /// Path bits: sum_l log2 C(s_l, K).
@@ -48,10 +50,12 @@ double path_bits(const Slots& slots, int64_t experts_per_token);
 Plan make_plan(const Checkpoint& source, const Family& family, const Statistics* statistics,
                const PlanOptions& options);
 
-/// What a source is, for refusing a plan made for another: SHA-256 over config, tensor table and router rows.
+/// What a source is, for refusing a plan made for another: SHA-256 over config, tensor table and
+/// router rows.
 std::string fingerprint(const Checkpoint& source, const Family& family);
 
-void write_plan(const Plan& plan, const std::filesystem::path& file);  ///< plan.json, and plan.svg beside it
+void write_plan(const Plan& plan,
+                const std::filesystem::path& file);  ///< plan.json, and plan.svg beside it
 Plan read_plan(const std::filesystem::path& file);
 Report report_of(const Plan& plan, const Checkpoint& source);
 /// Layers by experts: who sees whom.

@@ -1,12 +1,13 @@
 // The staggered rotational topology: named cases, and the slot lists its parameters make.
-#include <algorithm>
-#include <cmath>
-#include <numeric>
+#include "plan/topology.h"
 
 #include "core/text.h"
 #include "moue/error.h"
 #include "moue/plan.h"
-#include "plan/topology.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
 
 namespace moue {
 

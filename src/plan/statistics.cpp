@@ -1,0 +1,239 @@
+// statistics.safetensors: float64 tensors and words in the metadata, read strictly.
+#include "moue/statistics.h"
+
+#include "core/files.h"
+#include "core/text.h"
+#include "moue/error.h"
+#include "moue/safetensors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <system_error>
+
+namespace moue {
+
+namespace {
+
+constexpr const char* kFormat = "moue-statistics-1";
+
+std::string layer_name(size_t layer, const char* rest) {
+  return fmt::format("layers.{}.{}", layer, rest);
+}
+
+// The tensors of a file in writing; views borrow from the values kept here.
+class Tensors {
+ public:
+  void add(std::string name, std::vector<int64_t> shape, std::vector<double> values) {
+    values_.push_back(std::move(values));
+    views_.push_back(
+        {std::move(name), Dtype::F64, std::move(shape), std::as_bytes(std::span(values_.back()))});
+  }
+  void add(std::string name, const std::vector<double>& values) {
+    add(std::move(name), {static_cast<int64_t>(values.size())}, values);
+  }
+  void add(std::string name, const std::vector<int32_t>& values) {
+    views_.push_back({std::move(name),
+                      Dtype::I32,
+                      {static_cast<int64_t>(values.size())},
+                      std::as_bytes(std::span(values))});
+  }
+  std::span<const TensorView> views() const { return views_; }
+
+ private:
+  std::vector<std::vector<double>> values_;  // moving a vector leaves its elements where they are
+  std::vector<TensorView> views_;
+};
+
+Tensors tensors_of(const Statistics& s) {
+  Tensors tensors;
+  const size_t layers = s.load.size(), experts = layers ? s.load[0].size() : 0;
+  std::vector<double> load;
+  for (const std::vector<double>& layer : s.load)
+    load.insert(load.end(), layer.begin(), layer.end());
+  tensors.add("loss", std::vector<double>{s.loss});
+  tensors.add("load", {static_cast<int64_t>(layers), static_cast<int64_t>(experts)},
+              std::move(load));
+  tensors.add("margin", s.margin);
+  tensors.add("entropy", s.entropy);
+  tensors.add("output_rms", s.output_rms);
+  if (s.slots.empty()) return tensors;
+  tensors.add("eps", std::vector<double>{s.eps});
+  for (size_t layer = 0; layer < layers; ++layer) {
+    tensors.add(layer_name(layer, "slots"), s.slots[layer]);
+    tensors.add(layer_name(layer, "beta"), s.beta[layer]);
+    tensors.add(layer_name(layer, "scale"), s.scale[layer]);
+  }
+  return tensors;
+}
+
+class Reader {
+ public:
+  explicit Reader(const std::filesystem::path& file) : file_(file) {}
+
+  std::string word(const char* key) {
+    const auto found = file_.metadata().find(key);
+    if (found != file_.metadata().end()) return found->second;
+    fault("metadata has no '{}'", key);
+    return "";
+  }
+
+  int64_t count(const char* key) {
+    const std::string text = word(key);
+    int64_t value = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && value >= 0) return value;
+    fault("metadata {} is {}, wanted a count", key, in_quotes(text));
+    return 0;
+  }
+
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+
+  /// Finite float64 values of this shape; -1 stands for any size. Empty where something is wrong.
+  std::vector<double> values(const std::string& name, const std::vector<int64_t>& shape) {
+    if (!take(name, Dtype::F64, shape)) return {};
+    std::vector<double> result = file_.values(name);
+    for (double value : result) {
+      if (std::isfinite(value)) continue;
+      fault("{} holds {}, wanted finite numbers", name, value);
+      return {};
+    }
+    return result;
+  }
+
+  double value(const std::string& name) {
+    const std::vector<double> result = values(name, {1});
+    return result.empty() ? 0 : result[0];
+  }
+
+  std::vector<int32_t> integers(const std::string& name) {
+    if (!take(name, Dtype::I32, {-1})) return {};
+    const std::vector<double> read = file_.values(name);
+    return {read.begin(), read.end()};
+  }
+
+  template <class... Args>
+  void fault(fmt::format_string<Args...> text, Args&&... args) {
+    faults_.push_back(fmt::format(text, std::forward<Args>(args)...));
+  }
+
+  /// Throws where anything was wrong, or a tensor was not asked for.
+  void finish() {
+    if (taken_ < file_.tensors().size() && faults_.empty()) {
+      fault("{} tensors, wanted {}", file_.tensors().size(), taken_);
+    }
+    if (faults_.empty()) return;
+    fail("statistics", "{}: {}; measure the source again", printable(file_.path().string(), 400),
+         join_some(faults_));
+  }
+
+ private:
+  bool take(const std::string& name, Dtype dtype, const std::vector<int64_t>& shape) {
+    const TensorInfo* tensor = file_.find(name);
+    if (!tensor) {
+      fault("no tensor '{}'", name);
+      return false;
+    }
+    ++taken_;
+    bool fits = tensor->dtype == dtype && tensor->shape.size() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i)
+      fits = shape[i] < 0 || shape[i] == tensor->shape[i];
+    if (fits) return true;
+    std::vector<std::string> wanted;
+    for (int64_t size : shape) wanted.push_back(size < 0 ? "n" : std::to_string(size));
+    fault("{} is {} {}, wanted {} [{}]", name, dtype_name(tensor->dtype), shape_text(tensor->shape),
+          dtype_name(dtype), join(wanted));
+    return false;
+  }
+
+  SafetensorsFile file_;
+  std::vector<std::string> faults_;
+  size_t taken_ = 0;
+};
+
+std::vector<std::vector<double>> rows_of(const std::vector<double>& values, size_t layers) {
+  std::vector<std::vector<double>> rows;
+  const size_t width = layers ? values.size() / layers : 0;
+  for (size_t layer = 0; layer < layers; ++layer) {
+    rows.emplace_back(values.begin() + layer * width, values.begin() + (layer + 1) * width);
+  }
+  return rows;
+}
+
+void check_load(const Statistics& s, Reader& reader) {
+  for (size_t layer = 0; layer < s.load.size(); ++layer) {
+    double sum = 0, least = 0;
+    for (double share : s.load[layer]) {
+      sum += share;
+      least = std::min(least, share);
+    }
+    if (least < 0 || std::abs(sum - 1) > 1e-6) {
+      reader.fault("load of layer {} has a sum of {} and a least share of {}, wanted shares of 1",
+                   layer, sum, least);
+    }
+  }
+}
+
+void read_calibration(Reader& reader, size_t layers, int64_t experts, Statistics& s) {
+  s.eps = reader.value("eps");
+  for (size_t layer = 0; layer < layers; ++layer) {
+    s.slots.push_back(reader.integers(layer_name(layer, "slots")));
+    const auto count = static_cast<int64_t>(s.slots.back().size());
+    if (count < experts)
+      reader.fault("layer {} has {} slots, wanted at least {}", layer, count, experts);
+    const std::vector<int64_t> foreign = {std::max<int64_t>(0, count - experts)};
+    s.beta.push_back(reader.values(layer_name(layer, "beta"), foreign));
+    s.scale.push_back(reader.values(layer_name(layer, "scale"), foreign));
+  }
+}
+
+}  // namespace
+
+void write_statistics(const Statistics& statistics, const std::filesystem::path& file) {
+  const Tensors tensors = tensors_of(statistics);
+  const std::filesystem::path partial = partial_path(file);
+  std::error_code ignored;
+  std::filesystem::remove(partial, ignored);
+  write_safetensors(partial, tensors.views(),
+                    {{"format", kFormat},
+                     {"fingerprint", statistics.fingerprint},
+                     {"tokens_name", statistics.tokens_name},
+                     {"tokens", std::to_string(statistics.tokens)}});
+  std::error_code error;
+  std::filesystem::rename(partial, file, error);
+  if (error) {
+    std::filesystem::remove(partial, ignored);
+    fail("statistics", "{} cannot be written: {}", printable(file.string(), 400), error.message());
+  }
+  sync_path(file.has_parent_path() ? file.parent_path() : ".", "statistics");
+}
+
+Statistics read_statistics(const std::filesystem::path& file) {
+  Reader reader(file);
+  const std::string format = reader.word("format");
+  if (format != kFormat) {
+    fail("statistics", "{}: format is {}, wanted '{}'; is it a file of moue measure?",
+         printable(file.string(), 400), in_quotes(format), kFormat);
+  }
+  Statistics s;
+  s.fingerprint = reader.word("fingerprint");
+  s.tokens_name = reader.word("tokens_name");
+  s.tokens = reader.count("tokens");
+  s.loss = reader.value("loss");
+  s.margin = reader.values("margin", {-1});
+  const size_t layers = s.margin.size();
+  const std::vector<double> load = reader.values("load", {static_cast<int64_t>(layers), -1});
+  s.load = rows_of(load, load.empty() ? 0 : layers);
+  s.entropy = reader.values("entropy", {static_cast<int64_t>(layers)});
+  s.output_rms = reader.values("output_rms", {static_cast<int64_t>(layers)});
+  check_load(s, reader);
+  if (reader.has("eps"))
+    read_calibration(reader, layers, s.load.empty() ? 0 : static_cast<int64_t>(s.load[0].size()),
+                     s);
+  reader.finish();
+  return s;
+}
+
+}  // namespace moue
