@@ -1,11 +1,11 @@
 // Line charts and square charts on the SVG canvas.
+#include "report/svg.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include "report/svg.h"
 
 namespace moue {
 

@@ -1,13 +1,13 @@
 // A checkpoint of names and shapes without files, for what reads headers only.
 #pragma once
 
+#include "moue/checkpoint.h"
+#include "moue/error.h"
+
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "moue/checkpoint.h"
-#include "moue/error.h"
 
 namespace moue::test {
 

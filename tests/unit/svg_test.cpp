@@ -2,6 +2,7 @@
 #include "report/svg.h"
 
 #include <catch2/catch.hpp>
+
 #include <limits>
 #include <string>
 #include <vector>
