@@ -9,10 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <bit>
-#include <functional>
 #include <limits>
-#include <numeric>
+#include <utility>
 
 namespace moue {
 namespace {
@@ -42,7 +40,9 @@ class HeaderReader {
 
   bool null() { return wrong("null"); }
   bool boolean(bool value) { return wrong(value ? "true" : "false"); }
-  bool number_integer(int64_t value) { return wrong(fmt::format("{}", value)); }
+  bool number_integer(int64_t value) {  // has a minus sign
+    return wrong(value == 0 ? "0 with a sign" : fmt::format("{}", value));
+  }
   bool number_float(double, const std::string& text) { return wrong(printable(text, 40)); }
   bool binary(Json::binary_t&) { return false; }
 
@@ -149,10 +149,8 @@ class HeaderReader {
   }
 
   bool metadata(std::string& value) {
-    if (!header_.metadata.emplace(std::move(metadata_key_), std::move(value)).second) {
-      return fault("__metadata__ holds a key twice");
-    }
-    return true;
+    if (header_.metadata.emplace(metadata_key_, std::move(value)).second) return true;
+    return fault("__metadata__: key {} stands twice", in_quotes(metadata_key_));
   }
 
   bool dimension(uint64_t value) {
@@ -187,12 +185,8 @@ class HeaderReader {
     }
     info_.bytes = end_ - info_.offset;
     if (!has_its_size()) return false;
-    auto& tensors = header_.tensors;
     info_.shape.shrink_to_fit();
-    tensors.push_back(std::move(info_));
-    if (!header_.names.insert(tensors, static_cast<uint32_t>(tensors.size() - 1))) {
-      return fault("tensor {} stands twice", in_quotes(tensors.back().name));
-    }
+    header_.tensors.push_back(std::move(info_));
     return go(Place::Top);
   }
 
@@ -245,79 +239,51 @@ class HeaderReader {
   std::string fault_;
 };
 
+std::string gap_text(const TensorInfo& tensor, const TensorInfo* last, uint64_t end) {
+  const std::string start =
+      fmt::format("tensor {} begins at byte {} of the data", in_quotes(tensor.name), tensor.offset);
+  if (last == nullptr) return fmt::format("{}, wanted 0 for the first", start);
+  const std::string before = in_quotes(last->name);
+  if (tensor.offset < end) return fmt::format("{}, inside {}, wanted {}", start, before, end);
+  return fmt::format("{}, after a hole, wanted {}, where {} ends", start, end, before);
+}
+
 // Sorts by offset; the first two that leave a hole or overlap are named. Empty tensors may stand at
 // any border.
-void tile(Header& header, uint64_t data_offset, uint64_t data_bytes, const std::string& file) {
+// Brings the tensors into the order of their offsets, with the table of their names.
+void sort(Header& header, const std::string& file) {
   auto& tensors = header.tensors;
   const auto before = [](const TensorInfo& a, const TensorInfo& b) {
     return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
   };
   if (!std::is_sorted(tensors.begin(), tensors.end(), before)) {
     std::stable_sort(tensors.begin(), tensors.end(), before);
-    header.names = {};
-    for (uint32_t i = 0; i < tensors.size(); ++i) header.names.insert(tensors, i);
   }
+  if (const TensorInfo* twice = header.names.fill(tensors)) {
+    fail("safetensors", "{}: tensor {} stands twice", file, in_quotes(twice->name));
+  }
+}
+
+// Refuses holes, overlaps and bytes of no tensor, then counts offsets from the start of the file.
+void tile(std::vector<TensorInfo>& tensors, uint64_t data_offset, uint64_t data_bytes,
+          const std::string& file) {
   uint64_t end = 0;
   const TensorInfo* last = nullptr;
   for (TensorInfo& tensor : tensors) {
     if (tensor.offset != end) {
-      fail("safetensors", "{}: tensor {} begins at byte {} of the data, wanted {}, {}", file,
-           in_quotes(tensor.name), tensor.offset, end,
-           last == nullptr       ? "the start"
-           : tensor.offset < end ? "since it overlaps " + in_quotes(last->name)
-                                 : "where " + in_quotes(last->name) + " ends; a hole lies between");
+      fail("safetensors", "{}: {}", file, gap_text(tensor, last, end));
     }
     end += tensor.bytes;
     last = &tensor;
   }
   if (end != data_bytes) {
-    fail("safetensors", "{}: {} of data follow the last tensor's end at byte {}, wanted none", file,
-         counted(data_bytes - end, "byte"), end);
+    fail("safetensors", "{}: {} of data follow the last tensor, which ends at {}; wanted none",
+         file, counted(data_bytes - end, "byte"), end);
   }
   for (TensorInfo& tensor : tensors) tensor.offset += data_offset;
 }
 
-std::string json_string(std::string_view text) {
-  return Json(text).dump();  // throws for broken UTF-8: callers have checked
-}
-
 }  // namespace
-
-bool NameTable::insert(const std::vector<TensorInfo>& tensors, uint32_t index) {
-  if ((used_ + 1) * 2 > slots_.size()) grow(tensors);
-  const std::string_view name = tensors[index].name;
-  const size_t mask = slots_.size() - 1;
-  size_t at = std::hash<std::string_view>{}(name)&mask;
-  for (; slots_[at] != 0; at = (at + 1) & mask) {
-    if (tensors[slots_[at] - 1].name == name) return false;
-  }
-  slots_[at] = index + 1;
-  ++used_;
-  return true;
-}
-
-void NameTable::grow(const std::vector<TensorInfo>& tensors) {
-  std::vector<uint32_t> old = std::move(slots_);
-  slots_.assign(std::max<size_t>(16, old.size() * 2), 0);
-  const size_t mask = slots_.size() - 1;
-  for (const uint32_t slot : old) {
-    if (slot == 0) continue;
-    size_t at = std::hash<std::string_view>{}(tensors[slot - 1].name) & mask;
-    while (slots_[at] != 0) at = (at + 1) & mask;
-    slots_[at] = slot;
-  }
-}
-
-const TensorInfo* NameTable::find(const std::vector<TensorInfo>& tensors,
-                                  std::string_view name) const {
-  if (slots_.empty()) return nullptr;
-  const size_t mask = slots_.size() - 1;
-  for (size_t at = std::hash<std::string_view>{}(name)&mask; slots_[at] != 0;
-       at = (at + 1) & mask) {
-    if (tensors[slots_[at] - 1].name == name) return &tensors[slots_[at] - 1];
-  }
-  return nullptr;
-}
 
 std::optional<uint64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape) {
   uint64_t bits = 1;
@@ -329,53 +295,24 @@ std::optional<uint64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape
   return bits / 8;
 }
 
-Header parse_header(std::string_view text, uint64_t data_offset, uint64_t data_bytes,
+Header parse_header(std::string text, uint64_t data_offset, uint64_t data_bytes,
                     const std::string& file) {
   if (const std::string fault = json_forgiven_fault(text); !fault.empty()) {
     fail("safetensors", "{}: the header {}", file, fault);
   }
   if (!text.starts_with('{')) {
     fail("safetensors", "{}: the header starts with {}, wanted '{{'", file,
-         text.empty() ? "nothing" : in_quotes(text.substr(0, 8), 20));
+         text.empty() ? "nothing" : in_quotes(std::string_view(text).substr(0, 8), 20));
   }
   HeaderReader reader(data_bytes);
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
     fail("safetensors", "{}: {}", file, reader.fault());
   }
+  text = {};  // up to 100 MB that nobody needs any more
   Header header = reader.take();
-  tile(header, data_offset, data_bytes, file);
+  sort(header, file);
+  tile(header.tensors, data_offset, data_bytes, file);
   return header;
-}
-
-std::string header_text(std::span<const TensorView> tensors,
-                        const std::map<std::string, std::string>& metadata,
-                        const std::string& file) {
-  constexpr size_t kAlignment = 64;
-  std::string text(8, '\0');
-  char separator = '{';
-  if (!metadata.empty()) {
-    text += "{\"__metadata__\":" + Json(metadata).dump();
-    separator = ',';
-  }
-  uint64_t begin = 0;
-  for (const TensorView& tensor : tensors) {
-    const uint64_t end = begin + tensor.bytes.size();
-    text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                        separator, json_string(tensor.name), dtype_name(tensor.dtype),
-                        fmt::join(tensor.shape, ","), begin, end);
-    separator = ',';
-    begin = end;
-  }
-  text += separator == '{' ? "{}" : "}";
-  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
-  const uint64_t length = text.size() - 8;
-  if (length > kMostHeaderBytes) {
-    fail("safetensors",
-         "{}: the header would have {} bytes, wanted at most {}; write several files", file, length,
-         kMostHeaderBytes);
-  }
-  for (size_t i = 0; i < 8; ++i) text[i] = static_cast<char>(length >> (8 * i));
-  return text;
 }
 
 }  // namespace moue

@@ -76,7 +76,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& file) {
   std::string text(length, '\0');
   state.input.read_at(8, std::as_writable_bytes(std::span(text)));
   state.data_offset = 8 + length;
-  state.header = parse_header(text, state.data_offset, size - state.data_offset, name);
+  state.header = parse_header(std::move(text), state.data_offset, size - state.data_offset, name);
   state_ = std::make_shared<const State>(std::move(state));
 }
 

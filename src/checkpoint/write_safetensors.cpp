@@ -6,11 +6,15 @@
 #include "moue/error.h"
 #include "moue/safetensors.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <unordered_set>
 
 namespace moue {
 namespace {
+
+using Json = nlohmann::json;
 
 void check(std::span<const TensorView> tensors, const std::map<std::string, std::string>& metadata,
            const std::string& file) {
@@ -35,6 +39,38 @@ void check(std::span<const TensorView> tensors, const std::map<std::string, std:
       fail("safetensors", "{}: metadata {} is not UTF-8", file, in_quotes(key));
     }
   }
+}
+
+// The file's first bytes: length and header, padded with spaces so that data starts aligned.
+std::string header_text(std::span<const TensorView> tensors,
+                        const std::map<std::string, std::string>& metadata,
+                        const std::string& file) {
+  constexpr size_t kAlignment = 64;
+  std::string text(8, '\0');
+  char separator = '{';
+  if (!metadata.empty()) {
+    text += "{\"__metadata__\":" + Json(metadata).dump();
+    separator = ',';
+  }
+  uint64_t begin = 0;
+  for (const TensorView& tensor : tensors) {
+    const uint64_t end = begin + tensor.bytes.size();
+    text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                        separator, Json(tensor.name).dump(), dtype_name(tensor.dtype),
+                        fmt::join(tensor.shape, ","), begin, end);
+    separator = ',';
+    begin = end;
+  }
+  text += separator == '{' ? "{}" : "}";
+  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  const uint64_t length = text.size() - 8;
+  if (length > kMostHeaderBytes) {
+    fail("safetensors",
+         "{}: the header would have {} bytes, wanted at most {}; write several files", file, length,
+         kMostHeaderBytes);
+  }
+  for (size_t i = 0; i < 8; ++i) text[i] = static_cast<char>(length >> (8 * i));
+  return text;
 }
 
 }  // namespace

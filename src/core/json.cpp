@@ -129,7 +129,7 @@ std::string json_fault(std::string_view what) {
   if (what.starts_with("parse error at")) {
     if (const size_t colon = what.find(": "); colon != what.npos) what.remove_prefix(colon + 2);
   }
-  return printable(what, 160);
+  return printable(what.substr(0, what.find("; last read: ")), 160);
 }
 
 Json parse_json(std::string_view text, std::string_view origin, std::string_view stage,

@@ -18,9 +18,8 @@ nlohmann::ordered_json parse_json(std::string_view text, std::string_view origin
 nlohmann::ordered_json read_json(const std::filesystem::path& file, std::string_view stage,
                                  uint64_t most_bytes = 100'000'000);
 
-/// What is wrong with the text before its first value as parsers other than ours would forgive it:
-/// a byte order mark or a NUL; empty where nothing is. nlohmann skips the one and stops silently at
-/// the other.
+/// A fault that nlohmann would forgive: a byte order mark, which it skips, or a NUL, where it stops
+/// and reports the end. Empty where there is none.
 std::string json_forgiven_fault(std::string_view text);
 
 /// nlohmann's own message without its prefix and position, printable and short.
