@@ -55,15 +55,29 @@ void top_k(const float* z, const float* bias, int64_t slots, int64_t K, int32_t*
   }
 }
 
+MOUE_CLONES float largest(const float* z, int64_t slots) {
+  float top = kClosed;
+#pragma omp simd reduction(max : top)
+  for (int64_t s = 0; s < slots; ++s) top = z[s] > top ? z[s] : top;
+  return top;
+}
+
+MOUE_CLONES float exponentials(const float* z, float top, float* out, int64_t slots) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t s = 0; s < slots; ++s) {
+    out[s] = z[s] == kClosed ? 0.0f : fast_exp(z[s] - top);
+    sum += out[s];
+  }
+  return sum;
+}
+
 // probability = softmax(z), the denominator summed over home slots first.
 void softmax(const float* z, int64_t home, int64_t slots, float* probability) {
-  const float top = *std::max_element(z, z + slots);
-  float sum = 0, foreign = 0;
-  for (int64_t s = 0; s < slots; ++s) {
-    probability[s] = std::exp(z[s] - top);
-    (s < home ? sum : foreign) += probability[s];
-  }
-  const float scale = 1.0f / (sum + foreign);
+  const float top = largest(z, slots);
+  const float own = exponentials(z, top, probability, home);
+  const float foreign = exponentials(z + home, top, probability + home, slots - home);
+  const float scale = 1.0f / (own + foreign);
   for (int64_t s = 0; s < slots; ++s) probability[s] *= scale;
 }
 

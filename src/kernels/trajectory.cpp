@@ -7,6 +7,21 @@
 #include "kernels/rows.h"
 
 namespace moue::kernels {
+namespace {
+
+MOUE_CLONES void add_scaled(const float* x, float scale, float* sum, int64_t size) {
+#pragma omp simd
+  for (int64_t i = 0; i < size; ++i) sum[i] += scale * x[i];
+}
+
+MOUE_CLONES float dot(const float* x, const float* y, int64_t size) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < size; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+}  // namespace
 
 void trajectory_read(const TrajectoryRead& a, Where where) {
   if (where.cuda) return cuda::trajectory_read(a, where.stream);
@@ -16,9 +31,7 @@ void trajectory_read(const TrajectoryRead& a, Where where) {
       float* read = a.read + t * a.dim;
       std::fill_n(read, a.dim, 0.0f);
       for (int64_t k = 0; k < K; ++k) {
-        const float gate = a.gate[t * K + k];
-        const float* key = a.key + a.chosen[t * K + k] * a.dim;
-        for (int64_t i = 0; i < a.dim; ++i) read[i] += gate * key[i];
+        add_scaled(a.key + a.chosen[t * K + k] * a.dim, a.gate[t * K + k], read, a.dim);
       }
     }
   });
@@ -29,10 +42,7 @@ void trajectory_read_backward(const TrajectoryReadBackward& a, Where where) {
   const int64_t K = a.chosen_per_token;
   for_rows(a.tokens, 256, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * K; i < end * K; ++i) {
-      const float *dread = a.dread + i / K * a.dim, *key = a.key + a.chosen[i] * a.dim;
-      float dot = 0;
-      for (int64_t j = 0; j < a.dim; ++j) dot += dread[j] * key[j];
-      a.dgate[i] = dot;
+      a.dgate[i] = dot(a.dread + i / K * a.dim, a.key + a.chosen[i] * a.dim, a.dim);
     }
   });
   std::vector<int64_t> start(a.slots + 1, 0);
@@ -42,8 +52,7 @@ void trajectory_read_backward(const TrajectoryReadBackward& a, Where where) {
       float* dkey = a.dkey + s * a.dim;
       std::fill_n(dkey, a.dim, 0.0f);
       for (int64_t r = start[s]; r < start[s + 1]; ++r) {
-        const float* dread = a.dread + a.token_of_row[r] * a.dim;
-        for (int64_t j = 0; j < a.dim; ++j) dkey[j] += a.gate_rows[r] * dread[j];
+        add_scaled(a.dread + a.token_of_row[r] * a.dim, a.gate_rows[r], dkey, a.dim);
       }
     }
   });

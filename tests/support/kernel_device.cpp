@@ -42,6 +42,10 @@ void to_host(void* to, const void* from, size_t bytes) {
   cuda_check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "copy from the device");
 }
 
+void copy(void* to, const void* from, size_t bytes) {
+  cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice), "device copy");
+}
+
 double seconds(int repeats, void (*launch)(void*), void* context) {
   cudaEvent_t begin, end;
   cuda_check(cudaEventCreate(&begin), "event");
@@ -55,12 +59,6 @@ double seconds(int repeats, void (*launch)(void*), void* context) {
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
   return milliseconds * 1e-3 / repeats;
-}
-
-size_t cache_bytes() {
-  int bytes = 0;
-  cuda_check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, 0), "L2 size");
-  return static_cast<size_t>(bytes);
 }
 
 }  // namespace moue::test::device

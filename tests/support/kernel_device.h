@@ -17,9 +17,9 @@ void to_device(void* to, const void* from, size_t bytes);
 /// Waits for the kernels before it.
 void to_host(void* to, const void* from, size_t bytes);
 
+/// Within the device; nothing waits.
+void copy(void* to, const void* from, size_t bytes);
+
 /// Seconds of `launch` on the default stream by CUDA events, the mean of `repeats`.
 double seconds(int repeats, void (*launch)(void*), void* context);
-/// Bytes of the L2 cache: what a timed buffer should exceed.
-size_t cache_bytes();
-
 }  // namespace moue::test::device

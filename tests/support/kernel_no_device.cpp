@@ -16,7 +16,7 @@ void* allocate(size_t) { none(); }
 void release(void*) {}
 void to_device(void*, const void*, size_t) { none(); }
 void to_host(void*, const void*, size_t) { none(); }
+void copy(void*, const void*, size_t) { none(); }
 double seconds(int, void (*)(void*), void*) { none(); }
-size_t cache_bytes() { none(); }
 
 }  // namespace moue::test::device
