@@ -67,14 +67,15 @@ void copy_buffered(const Source& source, const fs::path& to, int target, uint64_
   std::vector<std::byte> buffer(size_t{1} << 20);
   const auto size = static_cast<uint64_t>(source.status.st_size);
   while (done < size) {
-    const ssize_t got = ::pread(source.descriptor.get(), buffer.data(),
-                                std::min<uint64_t>(buffer.size(), size - done),
-                                static_cast<off_t>(done));
+    const ssize_t got =
+        ::pread(source.descriptor.get(), buffer.data(),
+                std::min<uint64_t>(buffer.size(), size - done), static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got == 0) errno = ENODATA;
     if (got <= 0) copy_failed(source, to, done);
     for (ssize_t written = 0; written < got;) {
-      const ssize_t now = ::write(target, buffer.data() + written, static_cast<size_t>(got - written));
+      const ssize_t now =
+          ::write(target, buffer.data() + written, static_cast<size_t>(got - written));
       if (now < 0 && errno == EINTR) continue;
       if (now < 0) copy_failed(source, to, done);
       written += now;
@@ -88,8 +89,8 @@ void copy_bytes(const Source& source, const fs::path& to) {
   const auto size = static_cast<uint64_t>(source.status.st_size);
   uint64_t done = 0;
   while (done < size) {
-    const ssize_t got = ::copy_file_range(source.descriptor.get(), nullptr, target.get(), nullptr,
-                                          size - done, 0);
+    const ssize_t got =
+        ::copy_file_range(source.descriptor.get(), nullptr, target.get(), nullptr, size - done, 0);
     if (got < 0 && errno == EINTR) continue;
     const bool unable = got < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS ||
                                     errno == EOPNOTSUPP || errno == EPERM);
@@ -112,10 +113,14 @@ bool hard_link(const Source& source, const fs::path& to) {
 
 std::string_view to_string(LinkKind kind) {
   switch (kind) {
-    case LinkKind::Reflink: return "reflink";
-    case LinkKind::HardLink: return "hard link";
-    case LinkKind::Symlink: return "symbolic link";
-    case LinkKind::Copy: return "copy";
+    case LinkKind::Reflink:
+      return "reflink";
+    case LinkKind::HardLink:
+      return "hard link";
+    case LinkKind::Symlink:
+      return "symbolic link";
+    case LinkKind::Copy:
+      return "copy";
   }
   return "";
 }
@@ -129,7 +134,7 @@ LinkKind link_file(const fs::path& from, const fs::path& to) {
   return LinkKind::Copy;
 }
 
-LinkKind copy_file(const fs::path& from, const fs::path& to) {
+LinkKind clone_file(const fs::path& from, const fs::path& to) {
   const Source source = open_source(from);
   if (reflink(source, to)) return LinkKind::Reflink;
   copy_bytes(source, to);

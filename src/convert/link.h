@@ -18,6 +18,6 @@ std::string_view to_string(LinkKind kind);
 LinkKind link_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// Makes `to` an independent copy: a reflink, else a copy of the bytes.
-LinkKind copy_file(const std::filesystem::path& from, const std::filesystem::path& to);
+LinkKind clone_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace moue

@@ -1,0 +1,171 @@
+// Writes the layout "linked" into an empty directory.
+#include "convert/linked.h"
+
+#include "checkpoint/index.h"
+#include "checkpoint/manifest.h"
+#include "core/files.h"
+#include "core/sha256.h"
+#include "core/text.h"
+#include "moue/error.h"
+#include "moue/log.h"
+#include "moue/version.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <set>
+
+namespace moue {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// A single file must not keep its name: readers would take it and leave the index aside.
+constexpr const char* kOnlyShard = "model-00001-of-00001.safetensors";
+
+std::string shard_name(const std::string& source_name) {
+  return source_name == kSingleFile ? kOnlyShard : source_name;
+}
+
+uint64_t elements(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), uint64_t{1}, std::multiplies<uint64_t>());
+}
+
+class Writer {
+ public:
+  Writer(const Checkpoint& source, const fs::path& directory)
+      : source_(source), directory_(directory) {}
+
+  void link_shards() {
+    for (size_t i = 0; i < source_.files().size(); ++i) {
+      const std::string& from = source_.file_names()[i];
+      const std::string name = shard_name(from);
+      const uint64_t bytes = source_.files()[i].size();
+      const LinkKind how = link_file(source_.directory() / from, directory_ / name);
+      log_line("convert", "{}: {} of the source's {}", name, to_string(how), from);
+      result_.files.push_back({name, from, how, bytes, true});
+      if (how == LinkKind::Copy) result_.written += bytes;
+      manifest_.files.push_back({name, bytes, {}});
+      manifest_.source_files.push_back({from, bytes, {}});
+    }
+    for (const TensorInfo& tensor : source_.tensors()) {
+      manifest_.tensors[tensor.name] = "linked " + shard_name(source_.file_names()[tensor.file]);
+    }
+  }
+
+  void copy_others() {
+    for (const std::string& name : source_.other_files()) {
+      const LinkKind how = clone_file(source_.directory() / name, directory_ / name);
+      const ManifestFile listed = add_hashed(name);
+      result_.files.push_back({name, name, how, listed.size, false});
+      manifest_.source_files.push_back(listed);
+    }
+  }
+
+  void write_pool(const std::vector<PoolTensor>& tensors,
+                  const std::vector<std::vector<float>>& values) {
+    std::vector<TensorView> views;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const auto bytes = std::as_bytes(std::span(values[i]));
+      views.push_back({tensors[i].name, Dtype::F32, tensors[i].shape, bytes});
+    }
+    const FileDigest digest = write_safetensors(directory_ / kNewFile, views);
+    manifest_.files.push_back({kNewFile, digest.bytes, digest.sha256});
+    result_.written += digest.bytes;
+  }
+
+  void write_index(const std::vector<PoolTensor>& added) {
+    Index index;
+    for (const std::string& name : source_.file_names()) index.files.push_back(shard_name(name));
+    const auto new_file = static_cast<uint32_t>(index.files.size());
+    index.files.push_back(kNewFile);
+    uint64_t parameters = 0;
+    for (const PoolTensor& tensor : added) parameters += elements(tensor.shape);
+    const uint64_t bytes = source_.data_bytes() + parameters * sizeof(float);
+    for (const TensorInfo& tensor : source_.tensors()) {
+      index.weight_map.emplace_back(tensor.name, tensor.file);
+      parameters += elements(tensor.shape);
+    }
+    for (const PoolTensor& tensor : added) index.weight_map.emplace_back(tensor.name, new_file);
+    write(kIndexFile, index_text(index, parameters, bytes));
+  }
+
+  void write_config(const Pool& pool) {
+    const fs::path config = source_.directory() / "config.json";
+    manifest_.source_files.push_back(
+        {"config.json", InputFile(config, "convert").size(), sha256_of_file(config)});
+    write("config.json", with_pool(source_.config(), pool).text());
+  }
+
+  Linked finish(const std::string& recipe) {
+    manifest_.tool = fmt::format("moue {}", kVersion);
+    manifest_.recipe = recipe;
+    write_manifest(directory_, manifest_);
+    result_.written += InputFile(directory_ / kManifestFile, "convert").size();
+    return std::move(result_);
+  }
+
+ private:
+  void write(std::string_view name, const std::string& text) {
+    write_file_whole(directory_ / name, text);
+    add_hashed(std::string(name));
+  }
+
+  ManifestFile add_hashed(const std::string& name) {
+    const uint64_t bytes = InputFile(directory_ / name, "convert").size();
+    manifest_.files.push_back({name, bytes, sha256_of_file(directory_ / name)});
+    result_.written += bytes;
+    return manifest_.files.back();
+  }
+
+  const Checkpoint& source_;
+  const fs::path& directory_;
+  Manifest manifest_;
+  Linked result_;
+};
+
+}  // namespace
+
+void check_names(const Checkpoint& source) {
+  const std::string directory = source.directory().string();
+  if (is_moue(source.config())) {
+    fail("convert", "{} is a MoUE already; convert the model it was made from", directory);
+  }
+  std::set<std::string> taken = {kNewFile};
+  std::vector<std::string> faults;
+  for (const std::string& name : source.file_names()) {
+    if (!taken.insert(shard_name(name)).second) faults.push_back(name);
+  }
+  if (!faults.empty()) {
+    fail("convert", "{} has {}, whose name the result needs; rename it in shards and index",
+         directory, join(faults));
+  }
+}
+
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width) {
+  constexpr uint64_t kPerTensor = 300;  // in header, index and manifest together
+  uint64_t bytes = source.tensors().size() * kPerTensor;
+  for (const PoolTensor& tensor : pool_tensors(pool, width)) {
+    bytes += elements(tensor.shape) * sizeof(float) + kPerTensor;
+  }
+  for (const std::string& name : source.other_files()) {
+    bytes += InputFile(source.directory() / name, "convert").size();
+  }
+  return bytes;
+}
+
+Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
+                    const std::vector<std::vector<float>>& values, const std::string& recipe,
+                    const fs::path& directory) {
+  const std::vector<PoolTensor> tensors = pool_tensors(pool, width);
+  Writer writer(source, directory);
+  writer.link_shards();
+  writer.copy_others();
+  writer.write_pool(tensors, values);
+  writer.write_index(tensors);
+  writer.write_config(pool);
+  return writer.finish(recipe);
+}
+
+}  // namespace moue

@@ -1,0 +1,43 @@
+// The layout "linked": the source's shards themselves, one new file, a new index and config.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "convert/link.h"
+#include "moue/checkpoint.h"
+#include "moue/pool.h"
+
+namespace moue {
+
+constexpr const char* kNewFile = "model-moue.safetensors";
+
+/// A file of the source and what stands for it in the result.
+struct LinkedFile {
+  std::string name;  ///< in the result
+  std::string from;  ///< in the source
+  LinkKind how = LinkKind::Copy;
+  uint64_t bytes = 0;
+  bool weights = false;
+};
+
+struct Linked {
+  std::vector<LinkedFile> files;
+  uint64_t written = 0;  ///< bytes of files made new or copied
+};
+
+/// Throws Error where the source is a MoUE already or has files whose names the result needs.
+void check_names(const Checkpoint& source);
+
+/// Bytes that will be written at least: the new tensors, copies of small files, index and config.
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width);
+
+/// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, width), in
+/// its order.
+Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
+                    const std::vector<std::vector<float>>& values, const std::string& recipe,
+                    const std::filesystem::path& directory);
+
+}  // namespace moue
