@@ -1,0 +1,273 @@
+// G0 without LibTorch: compares a result with its source byte by byte and checks what was added.
+#include "validate/bytes.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <optional>
+
+#include "core/files.h"
+#include "core/text.h"
+#include "moue/error.h"
+#include "moue/family.h"
+#include "moue/log.h"
+
+namespace moue {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Runs a check that throws; what it says becomes a fault.
+bool attempt(Faults& faults, const std::function<void()>& check) {
+  try {
+    check();
+    return true;
+  } catch (const Error& error) {
+    faults.emplace_back(error.what());
+    return false;
+  }
+}
+
+// The first number of a tensor that breaks a rule.
+std::string first_bad(const Checkpoint& result, std::string_view name, const char* wanted,
+                      bool (*good)(double)) {
+  const TensorInfo& tensor = result.at(name);
+  const std::vector<double> values = result.files()[tensor.file].values(name);
+  const auto bad = std::ranges::find_if_not(values, good);
+  if (bad == values.end()) return "";
+  return fmt::format("{} holds {} at index {}, wanted {}", name, *bad, bad - values.begin(),
+                     wanted);
+}
+
+void add(Faults& faults, std::string fault) {
+  if (!fault.empty()) faults.push_back(std::move(fault));
+}
+
+void check_finite(const Checkpoint& result, const Pool& pool, int64_t width, Faults& faults) {
+  for (const PoolTensor& tensor : pool_tensors(pool, width)) {
+    add(faults, first_bad(result, tensor.name, "finite numbers",
+                          [](double value) { return std::isfinite(value); }));
+  }
+}
+
+// Tells files that are one and the same by device and inode.
+class SameFiles {
+ public:
+  SameFiles(const Checkpoint& original, const Checkpoint& result)
+      : original_(identities(original)), result_(identities(result)) {}
+  bool operator()(uint32_t original_file, uint32_t result_file) const {
+    return original_[original_file] == result_[result_file];
+  }
+
+ private:
+  using Identity = std::pair<dev_t, ino_t>;
+  static std::vector<Identity> identities(const Checkpoint& checkpoint) {
+    std::vector<Identity> all;
+    for (const SafetensorsFile& file : checkpoint.files()) {
+      struct stat status {};
+      if (::stat(file.path().c_str(), &status) != 0) {
+        fail("validate", "{}: {}", file.path().string(), std::strerror(errno));
+      }
+      all.emplace_back(status.st_dev, status.st_ino);
+    }
+    return all;
+  }
+  std::vector<Identity> original_, result_;
+};
+
+constexpr uint64_t kChunk = uint64_t{8} << 20;
+
+// Compares two ranges of equal length read piece by piece; the first byte that differs, or nothing.
+template <class ReadA, class ReadB>
+std::optional<uint64_t> first_difference(uint64_t bytes, ReadA read_a, ReadB read_b) {
+  std::vector<std::byte> a(std::min(bytes, kChunk)), b(a.size());
+  for (uint64_t from = 0; from < bytes; from += a.size()) {
+    const uint64_t count = std::min<uint64_t>(a.size(), bytes - from);
+    const auto piece_a = std::span(a).first(count), piece_b = std::span(b).first(count);
+    read_a(from, piece_a);
+    read_b(from, piece_b);
+    if (std::memcmp(piece_a.data(), piece_b.data(), count) == 0) continue;
+    return from +
+           static_cast<uint64_t>(std::ranges::mismatch(piece_a, piece_b).in1 - piece_a.begin());
+  }
+  return {};
+}
+
+std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
+                         const Checkpoint& result, const SameFiles& same_file) {
+  const TensorInfo* seen = result.find(wanted.name);
+  if (seen == nullptr) return wanted.name + " is missing";
+  if (seen->dtype != wanted.dtype || seen->shape != wanted.shape) {
+    return fmt::format("{} is {} {}, wanted {} {}", wanted.name, dtype_name(seen->dtype),
+                       shape_text(seen->shape), dtype_name(wanted.dtype), shape_text(wanted.shape));
+  }
+  if (seen->offset == wanted.offset && same_file(wanted.file, seen->file)) return "";
+  const auto differs = first_difference(
+      wanted.bytes, [&](uint64_t from, auto out) { original.read(wanted, from, out); },
+      [&](uint64_t from, auto out) { result.read(*seen, from, out); });
+  if (!differs) return "";
+  return fmt::format("{} differs from byte {} of {} on", wanted.name, *differs, wanted.bytes);
+}
+
+std::string other_file_fault(const fs::path& original, const fs::path& result) {
+  const InputFile a(original, "validate"), b(result, "validate");
+  const std::string name = original.filename().string();
+  if (a.size() != b.size()) {
+    return fmt::format("{} has {} bytes, the source's has {}", name, b.size(), a.size());
+  }
+  const auto differs = first_difference(
+      a.size(), [&](uint64_t from, auto out) { a.read_at(from, out); },
+      [&](uint64_t from, auto out) { b.read_at(from, out); });
+  if (!differs) return "";
+  return fmt::format("{} differs from byte {} on", name, *differs);
+}
+
+std::vector<float> rounded(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
+}
+
+// Source router rows by MoE layer, read when first asked for.
+class Routers {
+ public:
+  Routers(const Checkpoint& original, const Claims& claims, const Pool& pool)
+      : original_(original), claims_(claims), pool_(pool), rows_(pool.slots.size()) {}
+  std::span<const float> row(Home home, int64_t width) {
+    std::vector<float>& rows = rows_[home.layer];
+    if (rows.empty()) {
+      const TensorInfo& router = claims_.at(Role::Router, pool_.moe_layers[home.layer]);
+      rows = rounded(original_.files()[router.file].values(router.name));
+    }
+    return std::span<const float>(rows).subspan(home.expert * width, width);
+  }
+
+ private:
+  const Checkpoint& original_;
+  const Claims& claims_;
+  const Pool& pool_;
+  std::vector<std::vector<float>> rows_;
+};
+
+void check_foreign_rows(Routers& routers, const Checkpoint& result, const Pool& pool, int64_t layer,
+                        Faults& faults) {
+  const TensorInfo& tensor = result.at(names::router_weight(layer));
+  const auto rows = rounded(result.files()[tensor.file].values(tensor.name));
+  const int64_t width = tensor.shape[1];
+  for (int64_t i = 0; i < pool.num_foreign(layer); ++i) {
+    const int32_t p = pool.slots[layer][pool.experts_per_layer + i];
+    const Home home = pool.home[p];
+    const std::span<const float> wanted = routers.row(home, width);
+    if (std::memcmp(&rows[i * width], wanted.data(), wanted.size_bytes()) == 0) continue;
+    faults.push_back(
+        fmt::format("row {} of {} is not the row of expert {} (MoE layer {}, expert {})", i,
+                    tensor.name, p, home.layer, home.expert));
+  }
+}
+
+void check_drawn(const Checkpoint& result, const char* name, Faults& faults) {
+  const TensorInfo& tensor = result.at(name);
+  const std::vector<double> values = result.files()[tensor.file].values(name);
+  const int64_t width = tensor.shape[1];
+  for (int64_t p = 0; p < tensor.shape[0]; ++p) {
+    const auto row = std::span(values).subspan(p * width, width);
+    if (std::ranges::any_of(row, [](double value) { return value != 0; })) continue;
+    faults.push_back(fmt::format("{} is all zero for expert {}, which then never learns", name, p));
+  }
+}
+
+}  // namespace
+
+Check check_of(std::string name, const Faults& faults, std::string pass_note) {
+  Check check{std::move(name), Outcome::Pass, static_cast<double>(faults.size()), 0.0,
+              std::move(pass_note)};
+  if (faults.empty()) return check;
+  check.outcome = Outcome::Fail;
+  check.note = join_some(faults, 5);
+  return check;
+}
+
+Faults structure_faults(const Checkpoint& original, const Checkpoint& result) {
+  Faults faults;
+  attempt(faults, [&] {
+    const Family& family = family_of(result.config());
+    const Family& wanted = family_of(original.config());
+    if (&family != &wanted) {
+      fail("validate", "the result is of family {}, the source of {}", family.name, wanted.name);
+    }
+    const ModelSpec spec = wanted.spec(original.config());
+    claim(result, family);
+    if (is_moue(result.config())) {
+      const Pool pool = read_pool(result.config());
+      check_pool(pool, spec.experts_per_token);
+      check_pool_fits(pool, spec, result);
+      check_finite(result, pool, spec.width, faults);
+    }
+  });
+  return faults;
+}
+
+Faults config_faults(const Checkpoint& original, const Checkpoint& result) {
+  Faults faults;
+  attempt(faults, [&] {
+    if (without_pool(result.config()).text() != original.config().text()) {
+      faults.push_back("config.json without its moue block is not the source's");
+    }
+  });
+  return faults;
+}
+
+Faults tensor_faults(const Checkpoint& original, const Checkpoint& result) {
+  Faults faults;
+  const SameFiles same_file(original, result);
+  Progress progress{"validate", 0, static_cast<double>(original.data_bytes()), "B", "G0 tensors"};
+  for (const TensorInfo& tensor : original.tensors()) {
+    add(faults, tensor_fault(original, tensor, result, same_file));
+    progress.done += static_cast<double>(tensor.bytes);
+    log_progress(progress);
+  }
+  for (const TensorInfo& tensor : result.tensors()) {
+    if (is_pool_tensor(tensor.name) || original.find(tensor.name) != nullptr) continue;
+    faults.push_back(printable(tensor.name) + " is not in the source");
+  }
+  return faults;
+}
+
+Faults start_faults(const Checkpoint& original, const Checkpoint& result, const Pool& pool) {
+  Faults faults;
+  const Claims claims = claim(original, family_of(original.config()));
+  Routers routers(original, claims, pool);
+  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
+    check_foreign_rows(routers, result, pool, layer, faults);
+  }
+  check_drawn(result, names::kKey, faults);
+  check_drawn(result, names::kQuery, faults);
+  return faults;
+}
+
+Faults closed_faults(const Checkpoint& result, const Pool& pool) {
+  Faults faults;
+  const auto zero = [](double value) { return value == 0; };
+  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
+    for (const std::string& name :
+         {names::router_visibility(layer), names::trajectory_gain(layer)}) {
+      add(faults, first_bad(result, name, "0 while the pool is closed", zero));
+    }
+  }
+  add(faults, first_bad(result, names::kPoolBias, "0 while the pool is closed", zero));
+  return faults;
+}
+
+Faults other_file_faults(const Checkpoint& original, const Checkpoint& result) {
+  Faults faults;
+  for (const std::string& name : original.other_files()) {
+    attempt(faults, [&] {
+      add(faults, other_file_fault(original.directory() / name, result.directory() / name));
+    });
+  }
+  return faults;
+}
+
+}  // namespace moue

@@ -1,0 +1,57 @@
+// Holds moue-manifest.json against the directory it describes and the source it names.
+#include "checkpoint/manifest.h"
+
+#include "core/text.h"
+#include "moue/error.h"
+#include "validate/bytes.h"
+
+namespace moue {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Every source tensor must have a fate, and a linked one must lie in the file the manifest names.
+void check_fates(const Manifest& manifest, const Checkpoint& original, const Checkpoint& result,
+                 Faults& faults) {
+  constexpr std::string_view kLinked = "linked ";
+  for (const TensorInfo& tensor : original.tensors()) {
+    const auto fate = manifest.tensors.find(tensor.name);
+    if (fate == manifest.tensors.end()) {
+      faults.push_back("the manifest does not say what became of " + tensor.name);
+      continue;
+    }
+    const TensorInfo* seen = result.find(tensor.name);
+    if (seen == nullptr || !fate->second.starts_with(kLinked)) continue;
+    const std::string& file = result.file_names()[seen->file];
+    if (fate->second.substr(kLinked.size()) == file) continue;
+    faults.push_back(fmt::format("{} is in {}, the manifest says '{}'", tensor.name, file,
+                                 printable(fate->second)));
+  }
+  for (const auto& [name, fate] : manifest.tensors) {
+    if (original.find(name) == nullptr) {
+      faults.push_back("the manifest speaks of " + in_quotes(name) + ", which the source lacks");
+    }
+  }
+}
+
+}  // namespace
+
+Faults manifest_faults_of(const Checkpoint& original, const Checkpoint& result, bool wanted) {
+  const fs::path& directory = result.directory();
+  std::error_code unreadable;
+  if (!fs::exists(directory / kManifestFile, unreadable)) {
+    if (!wanted) return {};
+    return {fmt::format("{} is missing; was the conversion completed?", kManifestFile)};
+  }
+  try {
+    const Manifest manifest = read_manifest(directory);
+    Faults faults = manifest_faults(manifest, directory, true);
+    if (wanted) check_fates(manifest, original, result, faults);
+    return faults;
+  } catch (const Error& error) {
+    return {error.what()};
+  }
+}
+
+}  // namespace moue
