@@ -24,6 +24,7 @@ const char* advice(cudaError_t status) {
 
 void cuda_check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // or a refused allocation would show again at the next launch
   fail("kernels", "{}: {} ({}); {}", what, cudaGetErrorString(status), cudaGetErrorName(status),
        advice(status));
 }

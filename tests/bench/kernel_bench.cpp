@@ -112,13 +112,13 @@ void measure_place(kernels::Where where, const Options& options, std::vector<Mea
   }
 }
 
-void print_table(const std::vector<Measured>& all) {
-  fmt::print("{:<5} {:<26} {:<9} {:<34} {:>9} {:>10} {:>9} {:>6}\n", "place", "kernel", "element",
-             "shape", "MB", "ms", "GB/s", "copy");
+void print_table(std::FILE* to, const std::vector<Measured>& all) {
+  fmt::print(to, "{:<5} {:<26} {:<9} {:<34} {:>9} {:>10} {:>9} {:>6}\n", "place", "kernel",
+             "element", "shape", "MB", "ms", "GB/s", "copy");
   for (const Measured& m : all) {
     const double rate = m.bytes / m.seconds;
-    fmt::print("{:<5} {:<26} {:<9} {:<34} {:>9.2f} {:>10.4f} {:>9.2f} {:>5.0f}%\n", m.place, m.name,
-               m.element, m.shape, m.bytes * 1e-6, m.seconds * 1e3, rate * 1e-9,
+    fmt::print(to, "{:<5} {:<26} {:<9} {:<34} {:>9.2f} {:>10.4f} {:>9.2f} {:>5.0f}%\n", m.place,
+               m.name, m.element, m.shape, m.bytes * 1e-6, m.seconds * 1e3, rate * 1e-9,
                100 * rate / m.ceiling);
   }
 }
@@ -155,5 +155,6 @@ int main(int argc, char** argv) {
     measure_place({.cuda = true}, options, all);
   else
     fmt::print(stderr, "CUDA left out: {}\n", device::name());
-  options.json ? print_json(all, options) : print_table(all);
+  print_table(options.json ? stderr : stdout, all);
+  if (options.json) print_json(all, options);
 }
