@@ -124,7 +124,9 @@ std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart par
     for (const Knob& knob : knobs()) {
       if (knob.table() != table) continue;
       if (part == RecipePart::Reproducible && !knob.reproducible) continue;
-      lines += line_of(knob, recipe);
+      const std::string line = line_of(knob, recipe);
+      // json and quiet say how this run speaks, not what it does: only where they are set.
+      if (!(table.empty() && line.ends_with("= false\n"))) lines += line;
     }
     const bool idle = verb == "convert" && table == "plan" && !recipe.convert.plan.empty();
     if (lines.empty() || idle) continue;

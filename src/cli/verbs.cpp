@@ -1,0 +1,161 @@
+// Each verb: reads its files, calls the library, writes its result.
+#include "cli/verbs.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/files.h"
+#include "moue/error.h"
+#include "moue/inspect.h"
+#include "moue/log.h"
+
+namespace moue {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kResolvedBy = "# The last run's recipe, as moue resolved it.\n";
+
+/// A result is replaced only where the user named the file himself.
+void refuse_existing(const Recipe& recipe, const char* key, const fs::path& file) {
+  std::error_code ignored;
+  if (recipe.given.contains(key) || !fs::exists(fs::symlink_status(file, ignored))) return;
+  fail(recipe.verb, "{} exists; name it with --out to replace it, or name another", file.string());
+}
+
+/// Makes the directory a result is written into; what cannot be made is named by the write that
+/// follows.
+void make_parent(const fs::path& file) {
+  std::error_code ignored;
+  if (file.has_parent_path()) fs::create_directories(file.parent_path(), ignored);
+}
+
+void write_text(const fs::path& file, const std::string& text) {
+  make_parent(file);
+  write_file_whole(file, text);
+}
+
+void add_file(Report& report, const char* key, const fs::path& file) {
+  report.facts.push_back({key, file.string(), ""});
+}
+
+Report run_inspect(const Recipe& recipe) {
+  const Checkpoint source = open_checkpoint(recipe.source);
+  return inspect(source, family_of(source.config()));
+}
+
+Report run_measure(const Recipe& recipe) {
+  refuse_existing(recipe, "measure.out", recipe.measure.out);
+  const Checkpoint source = open_checkpoint(recipe.source);
+  std::optional<Plan> plan;
+  if (!recipe.measure.plan.empty()) plan = read_plan(recipe.measure.plan);
+  const Statistics statistics = measure(source, plan ? &*plan : nullptr, recipe.measure);
+  make_parent(recipe.measure.out);
+  write_statistics(statistics, recipe.measure.out);
+  Report report = report_of(statistics);
+  add_file(report, "statistics", recipe.measure.out);
+  return report;
+}
+
+Plan planned(const Recipe& recipe, const Checkpoint& source) {
+  std::optional<Statistics> statistics;
+  if (!recipe.plan.statistics.empty()) statistics = read_statistics(recipe.plan.statistics);
+  return make_plan(source, family_of(source.config()), statistics ? &*statistics : nullptr,
+                   recipe.plan);
+}
+
+Report run_plan(const Recipe& recipe) {
+  refuse_existing(recipe, "plan.out", recipe.plan.out);
+  const Checkpoint source = open_checkpoint(recipe.source);
+  const Plan plan = planned(recipe, source);
+  make_parent(recipe.plan.out);
+  write_plan(plan, recipe.plan.out);
+  Report report = report_of(plan, source);
+  add_file(report, "plan", recipe.plan.out);
+  return report;
+}
+
+Report run_convert(const Recipe& recipe) {
+  const Checkpoint source = open_checkpoint(recipe.source);
+  const Plan plan =
+      recipe.convert.plan.empty() ? planned(recipe, source) : read_plan(recipe.convert.plan);
+  std::optional<Statistics> statistics;
+  if (!recipe.convert.statistics.empty()) statistics = read_statistics(recipe.convert.statistics);
+  ConvertOptions options = recipe.convert;
+  options.recipe = resolved(recipe, "convert", RecipePart::Reproducible);
+  return convert(source, plan, statistics ? &*statistics : nullptr, recipe.convert.out, options);
+}
+
+Report run_train(const Recipe& recipe) {
+  TrainOptions options = recipe.train;
+  options.recipe = resolved(recipe, "train");
+  return train(recipe.train.model, recipe.train.out, options);
+}
+
+Report run_validate(const Recipe& recipe) {
+  const Checkpoint original = open_checkpoint(recipe.source);
+  make_parent(recipe.validate.html);
+  Report report = validate(original, recipe.validate.result, recipe.validate);
+  if (!recipe.out.empty()) write_text(recipe.out / "report.json", to_json(report));
+  return report;
+}
+
+/// OUT/recipe.toml says what the last run used; a file of the user's own under that name is left
+/// alone.
+void keep_recipe(const Recipe& recipe) {
+  if (recipe.out.empty() || recipe.verb == "inspect") return;
+  const fs::path file = recipe.out / "recipe.toml";
+  std::string first;
+  std::ifstream stream(file);
+  if (std::getline(stream, first) && first + "\n" != kResolvedBy) return;
+  write_text(file, kResolvedBy + resolved(recipe, ""));
+}
+
+/// The settings of this run, those left unset aside.
+std::string settings_text(const Recipe& recipe) {
+  std::istringstream lines(resolved(recipe, recipe.verb));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with('#')) text += "\n  " + line;
+  }
+  return text;
+}
+
+void announce(const Recipe& recipe) {
+  for (const auto& warning : recipe.warnings) log_line("recipe", "warning: {}", warning);
+  if (recipe.verb != "inspect")
+    log_line("recipe", "moue {} runs with{}", recipe.verb, settings_text(recipe));
+}
+
+Report dispatch(const Recipe& recipe) {
+  if (recipe.verb == "inspect") return run_inspect(recipe);
+  if (recipe.verb == "measure") return run_measure(recipe);
+  if (recipe.verb == "plan") return run_plan(recipe);
+  if (recipe.verb == "convert") return run_convert(recipe);
+  if (recipe.verb == "train") return run_train(recipe);
+  return run_validate(recipe);
+}
+
+}  // namespace
+
+Report run_verb(const Recipe& asked) {
+  const Recipe recipe = with_paths(asked);
+  announce(recipe);
+  Report report = dispatch(recipe);
+  keep_recipe(asked);
+  report.warnings.insert(report.warnings.begin(), recipe.warnings.begin(), recipe.warnings.end());
+  return report;
+}
+
+std::string error_json(const std::string& message, int exit_code) {
+  const size_t end = message.starts_with('[') ? message.find("] ") : std::string::npos;
+  const bool staged = end != std::string::npos;
+  const nlohmann::ordered_json object = {{"error",
+                                          {{"stage", staged ? message.substr(1, end - 1) : "cli"},
+                                           {"message", staged ? message.substr(end + 2) : message},
+                                           {"exit_code", exit_code}}}};
+  return object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace moue
