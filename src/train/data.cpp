@@ -3,22 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
-#include "moue/error.h"
+#include "model/windows.h"
 
 namespace moue {
-
-TokenFile open_tokens(const std::filesystem::path& file, const std::string& token_type,
-                      int64_t length, int64_t vocabulary) {
-  TokenFile tokens(file, token_type);
-  if (tokens.num_windows(length) < 1) {
-    fail("train", "{} holds {} tokens, wanted at least {} (length + 1); lower --length",
-         file.string(), tokens.size(), length + 1);
-  }
-  tokens.check_vocabulary(vocabulary);
-  return tokens;
-}
 
 TrainData::TrainData(const TrainOptions& options, int64_t vocabulary)
     : tokens_(open_tokens(options.tokens, options.token_type, options.length, vocabulary)),
@@ -42,18 +29,6 @@ Batch TrainData::batch(int64_t step) const {
   }
   if (batch.mask_BT.defined()) batch.num_targets = batch.mask_BT.sum().item<int64_t>();
   return batch;
-}
-
-at::Tensor windows_of(const TokenFile& tokens, int64_t length, int64_t most) {
-  int64_t windows = tokens.num_windows(length);
-  if (most > 0) windows = std::min(windows, most);
-  at::Tensor rows = at::empty({windows, length + 1}, at::kLong);
-  for (int64_t w = 0; w < windows; ++w) {
-    tokens.read<int64_t>(
-        static_cast<uint64_t>(w * length),
-        {rows.data_ptr<int64_t>() + w * (length + 1), static_cast<size_t>(length + 1)});
-  }
-  return rows;
 }
 
 }  // namespace moue

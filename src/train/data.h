@@ -4,8 +4,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <filesystem>
-
 #include "moue/train.h"
 #include "tokens/order.h"
 #include "tokens/tokens.h"
@@ -33,13 +31,5 @@ class TrainData {
   TokenFile tokens_;
   DataOrder order_;
 };
-
-/// Non-overlapping windows [n, length + 1] of a checked file, at most `most` of them (0 = all),
-/// from its start.
-at::Tensor windows_of(const TokenFile& tokens, int64_t length, int64_t most = 0);
-
-/// A token file of at least one window, checked against the vocabulary.
-TokenFile open_tokens(const std::filesystem::path& file, const std::string& token_type,
-                      int64_t length, int64_t vocabulary);
 
 }  // namespace moue

@@ -2,21 +2,16 @@
 #include "train/optimizer.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/adamw.h"
+#include "model/ops.h"
 
 namespace moue {
 namespace {
-
-kernels::Where where_of(const at::Tensor& tensor) {
-  if (tensor.is_cpu()) return {};
-  const c10::impl::VirtualGuardImpl device(tensor.device().type());
-  return {true, device.getStream(tensor.device()).native_handle()};
-}
 
 bool is_trajectory(ParameterKind kind) {
   return kind == ParameterKind::Gain || kind == ParameterKind::Trajectory;
@@ -58,19 +53,21 @@ Optimizer::Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& opt
 
 double Optimizer::gradient_norm(Moving moving) const {
   if (parameters_.empty()) return 0;
-  const at::Device device = parameters_.front().grad.device();
-  at::Tensor squares = at::zeros({static_cast<int64_t>(parameters_.size())},
-                                 at::TensorOptions().dtype(at::kDouble).device(device));
+  const auto doubles = parameters_.front().grad.options().dtype(at::kDouble);
+  int64_t most = 1;
+  for (const Parameter& parameter : parameters_)
+    most = std::max(most, kernels::sum_of_squares_partials(parameter.grad.numel()));
+  const at::Tensor partial = at::empty({most}, doubles);
+  const at::Tensor squares = at::zeros({static_cast<int64_t>(parameters_.size())}, doubles);
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const Parameter& parameter = parameters_[i];
-    if (!moving(parameter) || parameter.grad.numel() == 0) continue;
-    kernels::sum_of_squares(parameter.grad.data_ptr<float>(), parameter.grad.numel(),
-                            squares.data_ptr<double>() + i, where_of(parameter.grad));
+    const at::Tensor& grad = parameters_[i].grad;
+    if (!moving(parameters_[i]) || grad.numel() == 0) continue;
+    kernels::sum_of_squares(grad.data_ptr<float>(), grad.numel(), partial.data_ptr<double>(),
+                            squares.data_ptr<double>() + i, where_of(grad));
   }
-  const at::Tensor fetched = squares.cpu();
-  double sum = 0;
-  for (size_t i = 0; i < parameters_.size(); ++i) sum += fetched.data_ptr<double>()[i];
-  return std::sqrt(sum);
+  const at::Tensor host = squares.cpu();  // the one wait
+  return std::sqrt(
+      std::accumulate(host.data_ptr<double>(), host.data_ptr<double>() + host.numel(), 0.0));
 }
 
 void Optimizer::update(double lr, double norm, Moving moving, const Visibility& visibility) {
