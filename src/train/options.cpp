@@ -1,0 +1,140 @@
+// The options of a run: ranges, words, and which of them a resumed run must keep.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "moue/error.h"
+#include "train/schedule.h"
+#include "train/state.h"
+
+namespace moue {
+namespace {
+
+class Faults {
+ public:
+  void require(bool fine, std::string fault) {
+    if (!fine) faults_.push_back(std::move(fault));
+  }
+  void at_least(const char* key, int64_t value, int64_t least) {
+    require(value >= least, fmt::format("{} is {}, wanted at least {}", key, value, least));
+  }
+  void between(const char* key, double value, double low, double high) {
+    require(value >= low && value <= high,
+            fmt::format("{} is {}, wanted {} to {}", key, value, low, high));
+  }
+  void not_negative(const char* key, double value) {
+    require(std::isfinite(value) && value >= 0,
+            fmt::format("{} is {}, wanted a number of at least 0", key, value));
+  }
+  void one_of(const char* key, const std::string& value, const std::vector<std::string>& words) {
+    require(std::find(words.begin(), words.end(), value) != words.end(),
+            fmt::format("{} is '{}', wanted one of {}", key, value, fmt::join(words, ", ")));
+  }
+  void report() const {
+    if (!faults_.empty()) fail("train", "{}", fmt::join(faults_, "; "));
+  }
+
+ private:
+  std::vector<std::string> faults_;
+};
+
+void check_counts(Faults& faults, const TrainOptions& o) {
+  faults.at_least("steps", o.steps, 1);
+  faults.at_least("batch", o.batch, 1);
+  faults.at_least("micro_batch", o.micro_batch, 0);
+  faults.at_least("length", o.length, 1);
+  faults.at_least("seed", o.seed, 0);
+  faults.at_least("warmup", o.warmup.value_or(0), 0);
+  faults.at_least("alpha_warmup", o.alpha_warmup.value_or(0), 0);
+  faults.at_least("calibrate.tokens", o.calibrate.tokens, 0);
+  faults.at_least("eval_every", o.eval_every, 0);
+  faults.at_least("save_every", o.save_every, 0);
+  faults.at_least("stop_after", o.stop_after, 0);
+  faults.at_least("threads", o.threads, 0);
+}
+
+void check_numbers(Faults& faults, const TrainOptions& o) {
+  faults.not_negative("lr", o.lr);
+  faults.not_negative("weight_decay", o.weight_decay);
+  faults.not_negative("adam_eps", o.adam_eps);
+  faults.not_negative("clip", o.clip);
+  faults.not_negative("alpha", o.alpha);
+  faults.not_negative("kappa", o.kappa);
+  faults.not_negative("pool_bias", o.pool_bias);
+  faults.not_negative("new_lr_multiplier", o.new_lr_multiplier);
+  faults.between("min_lr", o.min_lr, 0, 1);
+  faults.between("eta", o.eta, 0, 1);
+  faults.between("calibrate.eps", o.calibrate.eps, 0, 1);
+  faults.between("open.from", o.open.from, 0, 1);
+  faults.between("open.until", o.open.until, o.open.from, 1);
+  const bool two = o.betas.size() == 2;
+  faults.require(two, fmt::format("betas has {} numbers, wanted 2", o.betas.size()));
+  for (const double beta : o.betas)
+    faults.require(beta >= 0 && beta < 1, fmt::format("betas has {}, wanted [0, 1)", beta));
+}
+
+}  // namespace
+
+void check_options(const TrainOptions& options) {
+  Faults faults;
+  check_counts(faults, options);
+  check_numbers(faults, options);
+  faults.one_of("order", options.order, {"shuffled", "sequential"});
+  faults.one_of("schedule", options.schedule, {"cosine", "constant"});
+  faults.one_of("statistics", options.statistics, {"previous", "step"});
+  faults.one_of("trajectory", options.trajectory, {"full", "detach", "off"});
+  faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "logit"});
+  faults.one_of("dtype", options.dtype, {"float32", "bfloat16"});
+  faults.require(!options.tokens.empty(), "tokens names no file, wanted one to train on");
+  faults.report();
+}
+
+// Left out: what may change without changing the numbers (paths, intervals, device, threads).
+Fixed fixed_options(const TrainOptions& o) {
+  const auto text = [](const auto& value) { return fmt::format("{}", value); };
+  const int64_t steps = default_warmup(o.steps);
+  return {{"control", text(o.control)},
+          {"steps", text(o.steps)},
+          {"batch", text(o.batch)},
+          {"micro_batch", text(o.micro_batch == 0 ? o.batch : o.micro_batch)},
+          {"length", text(o.length)},
+          {"order", o.order},
+          {"seed", text(o.seed)},
+          {"lr", text(o.lr)},
+          {"schedule", o.schedule},
+          {"warmup", text(o.warmup.value_or(steps))},
+          {"min_lr", text(o.min_lr)},
+          {"weight_decay", text(o.weight_decay)},
+          {"betas", fmt::format("{}", fmt::join(o.betas, ", "))},
+          {"adam_eps", text(o.adam_eps)},
+          {"clip", text(o.clip)},
+          {"alpha", text(o.alpha)},
+          {"alpha_warmup", text(o.alpha_warmup.value_or(steps))},
+          {"kappa", text(o.kappa)},
+          {"eta", text(o.eta)},
+          {"statistics", o.statistics},
+          {"pool_bias", text(o.pool_bias)},
+          {"trajectory", o.trajectory},
+          {"new_lr_multiplier", text(o.new_lr_multiplier)},
+          {"open.schedule", o.open.schedule},
+          {"open.from", text(o.open.from)},
+          {"open.until", text(o.open.until)},
+          {"dtype", o.dtype}};
+}
+
+void require_same(const Fixed& then, const Fixed& now, const std::filesystem::path& out) {
+  std::vector<std::string> differences;
+  for (const auto& [key, value] : now) {
+    const auto old = then.find(key);
+    const std::string before = old == then.end() ? "unset" : old->second;
+    if (before != value)
+      differences.push_back(fmt::format("{} is {}, the run began with {}", key, value, before));
+  }
+  if (differences.empty()) return;
+  fail("train", "{} cannot be resumed: {}; resume with the options it began with", out.string(),
+       fmt::join(differences, "; "));
+}
+
+}  // namespace moue
