@@ -1,0 +1,191 @@
+// Writes a step: every tensor of the source under its name and dtype, the rest of the directory,
+// training/.
+#include "train/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <unordered_map>
+
+#include "checkpoint/index.h"
+#include "core/files.h"
+#include "core/sha256.h"
+#include "moue/error.h"
+#include "train/shards.h"
+
+namespace fs = std::filesystem;
+
+namespace moue {
+namespace {
+
+constexpr const char* kPoolFile = "model-moue.safetensors";
+constexpr const char* kTool = "moue";
+
+using Trained = std::unordered_map<std::string, Stored>;
+
+// Each disk tensor as a piece of its parameter's master.
+Trained trained_tensors(const std::vector<Parameter>& parameters) {
+  Trained trained;
+  for (const Parameter& parameter : parameters) {
+    for (const DiskTensor& disk : parameter.disk) {
+      Stored stored{disk.name, disk.dtype, disk.shape, {}};
+      const at::ScalarType type = scalar_type_of(disk.dtype);
+      const auto elements = static_cast<int64_t>(stored.bytes()) * 8 / dtype_bits(disk.dtype);
+      const at::Tensor piece = parameter.master.reshape({-1}).narrow(0, disk.offset, elements);
+      stored.make = [piece, type] { return host_tensor(piece, type); };
+      trained.emplace(disk.name, std::move(stored));
+    }
+  }
+  return trained;
+}
+
+Stored numbers(const std::string& name, const std::vector<double>& values) {
+  const auto size = static_cast<int64_t>(values.size());
+  const auto make = [values] { return at::tensor(values, at::kDouble).to(at::kFloat); };
+  return {name, Dtype::F32, {size}, make};
+}
+
+// What is neither trained by gradient nor the source's: how far slots are open, and the selection
+// bias.
+void add_visibility(const Model& model, Trained& trained) {
+  const int64_t experts = model.pool().experts_per_layer;
+  for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
+    const std::vector<double>& m = model.visibility()[layer];
+    const std::string name = names::router_visibility(layer);
+    trained.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
+  }
+}
+
+void add_pool_bias(Model& model, Trained& trained) {
+  const at::Tensor bias = model.pool_bias();
+  trained.insert_or_assign(names::kPoolBias,
+                           Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
+                                  [bias] { return host_tensor(bias, at::kFloat).clone(); }});
+}
+
+Stored untouched(const Checkpoint& source, const TensorInfo& tensor) {
+  return {tensor.name, tensor.dtype, tensor.shape, [&source, &tensor] {
+            const auto size = static_cast<int64_t>(tensor.bytes);
+            at::Tensor bytes = at::empty({size}, at::kByte);
+            source.read(tensor, 0, {static_cast<std::byte*>(bytes.data_ptr()), tensor.bytes});
+            return bytes;
+          }};
+}
+
+void write_weights(Model& model, const Checkpoint& source, const fs::path& directory,
+                   Written& written) {
+  Trained trained = trained_tensors(model.parameters());
+  if (model.is_moue()) {
+    add_visibility(model, trained);
+    add_pool_bias(model, trained);
+  }
+  std::vector<Stored> base, added;
+  for (const TensorInfo& tensor : source.tensors()) {
+    const auto found = trained.find(tensor.name);
+    Stored stored = found == trained.end() ? untouched(source, tensor) : found->second;
+    (is_pool_tensor(tensor.name) ? added : base).push_back(std::move(stored));
+  }
+  write_shards(directory, "model", base, kShardBytes, written);
+  if (!added.empty()) write_tensors(directory, kPoolFile, added, written);
+}
+
+ManifestFile described(const fs::path& directory, const std::string& name) {
+  return {name, fs::file_size(directory / name), sha256_of_file(directory / name)};
+}
+
+void write_text(const fs::path& directory, const std::string& name, const std::string& text,
+                Written& written) {
+  write_file_whole(directory / name, text);
+  written.files.push_back(described(directory, name));
+}
+
+std::string index_of(const Written& written) {
+  Index index;
+  for (const ManifestFile& file : written.files) index.files.push_back(file.name);
+  std::sort(index.files.begin(), index.files.end());
+  for (const auto& [tensor, file] : written.weight_map) {
+    const auto at = std::lower_bound(index.files.begin(), index.files.end(), file);
+    index.weight_map.emplace_back(tensor, static_cast<uint32_t>(at - index.files.begin()));
+  }
+  return index_text(index, written.parameters, written.bytes);
+}
+
+void write_model(Model& model, const Checkpoint& source, const Pool& pool,
+                 const std::string& recipe, const fs::path& directory) {
+  Written written;
+  write_weights(model, source, directory, written);
+  Manifest manifest{kTool, recipe, {}, {}, {}};
+  for (const auto& [tensor, file] : written.weight_map)
+    manifest.tensors[tensor] = "trained " + file;
+  write_text(directory, std::string(kIndexFile), index_of(written), written);
+  const Config& config = source.config();
+  write_text(directory, "config.json",
+             (model.is_moue() ? with_pool(without_pool(config), pool) : config).text(), written);
+  for (const std::string& name : source.other_files()) {
+    fs::copy_file(source.directory() / name, directory / name);
+    written.files.push_back(described(directory, name));
+  }
+  manifest.files = written.files;
+  for (const std::string& name : source.file_names()) {
+    manifest.source_files.push_back({name, fs::file_size(source.directory() / name), {}});
+  }
+  write_manifest(directory, manifest);
+}
+
+// A parameter whose master is more than what its disk tensors can hold.
+bool needs_master(const Parameter& parameter) {
+  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
+                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
+}
+
+Stored float32(const std::string& name, const at::Tensor& tensor) {
+  return {name, Dtype::F32, tensor.sizes().vec(),
+          [tensor] { return host_tensor(tensor, at::kFloat); }};
+}
+
+void write_training(std::vector<Parameter>& parameters, const Optimizer& optimizer,
+                    const TrainState& state, const fs::path& directory) {
+  std::vector<Stored> masters, first, second;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const std::string& name = parameters[i].name;
+    if (needs_master(parameters[i])) masters.push_back(float32(name, parameters[i].master));
+    first.push_back(float32(name, optimizer.moments()[i].first));
+    second.push_back(float32(name, optimizer.moments()[i].second));
+  }
+  fs::create_directory(directory);
+  Written written;
+  write_shards(directory, "master", masters, kShardBytes, written);
+  write_shards(directory, "first_moment", first, kShardBytes, written);
+  write_shards(directory, "second_moment", second, kShardBytes, written);
+  write_state(state, optimizer.moments(), directory);
+  written.files.push_back(described(directory, kStateJson));
+  written.files.push_back(described(directory, kStateTensors));
+  write_manifest(directory, {kTool, "", written.files, {}, {}});
+}
+
+uint64_t bytes_needed(const Checkpoint& source, const std::vector<Parameter>& parameters) {
+  uint64_t bytes = source.data_bytes();
+  for (const Parameter& parameter : parameters) {
+    const auto size = static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
+    bytes += size * (needs_master(parameter) ? 3 : 2);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::string step_name(int64_t step) { return fmt::format("step-{:06}", step); }
+
+fs::path StepWriter::write(const fs::path& out, const TrainState& state, const Pool& pool) const {
+  const std::string name = step_name(state.step);
+  require_space(out, bytes_needed(source, model.parameters()));
+  fs::remove_all(out / name);
+  Staging staging(out / name);
+  write_model(model, source, pool, recipe, staging.path());
+  write_training(model.parameters(), optimizer, state, staging.path() / "training");
+  staging.commit();
+  write_file_whole(out / "latest", name + "\n");
+  return out / name;
+}
+
+}  // namespace moue

@@ -1,0 +1,40 @@
+// A step on disk: a loadable model in the source's dtypes, and training/ with all that a resumed
+// run needs.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "moue/checkpoint.h"
+#include "moue/model.h"
+#include "train/optimizer.h"
+#include "train/state.h"
+
+namespace moue {
+
+/// What a step is written from. `source` gives names, dtypes, order, config and the other files.
+struct StepWriter {
+  Model& model;
+  const Checkpoint& source;
+  const Optimizer& optimizer;
+  std::string recipe;
+
+  /// Writes out/step-XXXXXX whole or not at all, then points out/latest to it. A step that is there
+  /// already (a run that resumed before it) is replaced. `pool` is what the config says of it
+  /// (state, calibrated).
+  std::filesystem::path write(const std::filesystem::path& out, const TrainState& state,
+                              const Pool& pool) const;
+};
+
+/// "step-000100".
+std::string step_name(int64_t step);
+/// The directory that out/latest names; nothing where no step was saved. Throws Error where it
+/// names none.
+std::optional<std::filesystem::path> latest_step(const std::filesystem::path& out);
+/// Throws Error where files of the step or of its training/ are missing or changed.
+void verify_step(const std::filesystem::path& step);
+/// Masters, moments and state; the model itself was opened from the step.
+TrainState restore_training(const std::filesystem::path& step, Model& model, Optimizer& optimizer);
+
+}  // namespace moue

@@ -1,0 +1,97 @@
+// Reads a step back: verified, then masters, moments and state into place.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+
+#include "checkpoint/index.h"
+#include "checkpoint/manifest.h"
+#include "core/files.h"
+#include "moue/error.h"
+#include "train/checkpoint.h"
+
+namespace fs = std::filesystem;
+
+namespace moue {
+namespace {
+
+// The files "STEM-*.safetensors" of training/, and where each of their tensors lies.
+class Shards {
+ public:
+  Shards(const fs::path& directory, const std::string& stem) : directory_(directory), stem_(stem) {
+    for (const ManifestFile& file : read_manifest(directory).files) {
+      if (file.name.starts_with(stem + "-")) files_.emplace_back(directory / file.name);
+    }
+    for (const SafetensorsFile& file : files_) {
+      for (const TensorInfo& tensor : file.tensors()) by_name_[tensor.name] = {&file, &tensor};
+    }
+  }
+
+  void read(const std::string& name, const at::Tensor& into) const {
+    const auto found = by_name_.find(name);
+    if (found == by_name_.end())
+      fail("train", "{}: no tensor {} in {}-*.safetensors; resume from an older step",
+           directory_.string(), name, stem_);
+    const auto [file, tensor] = found->second;
+    if (tensor->dtype != Dtype::F32 || tensor->shape != into.sizes().vec()) {
+      fail("train", "{}: {} is {} {}, wanted F32 {}; is it this model's?", file->path().string(),
+           name, dtype_name(tensor->dtype), shape_text(tensor->shape), shape_text(into.sizes()));
+    }
+    const at::Tensor host = at::empty(into.sizes(), at::kFloat);
+    file->read(*tensor, 0, {static_cast<std::byte*>(host.data_ptr()), host.nbytes()});
+    into.copy_(host);
+  }
+
+ private:
+  fs::path directory_;
+  std::string stem_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, std::pair<const SafetensorsFile*, const TensorInfo*>> by_name_;
+};
+
+bool has_master(const Parameter& parameter) {
+  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
+                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
+}
+
+}  // namespace
+
+std::optional<fs::path> latest_step(const fs::path& out) {
+  if (!fs::exists(out / "latest")) return std::nullopt;
+  std::string name = read_whole_file(out / "latest", "train", 4096);
+  while (!name.empty() && name.back() == '\n') name.pop_back();
+  if (!is_plain_name(name) || !fs::is_directory(out / name)) {
+    fail("train", "{} names '{}', which is no directory there; write the name of a step into it",
+         (out / "latest").string(), name);
+  }
+  return out / name;
+}
+
+void verify_step(const fs::path& step) {
+  std::vector<std::string> faults = manifest_faults(read_manifest(step), step, true);
+  const fs::path training = step / "training";
+  for (std::string& fault : manifest_faults(read_manifest(training), training, true)) {
+    faults.push_back("training: " + fault);
+  }
+  if (faults.empty()) return;
+  fail("train", "{} is not as it was written: {}; name an older step in {}", step.string(),
+       fmt::join(faults, "; "), (step.parent_path() / "latest").string());
+}
+
+TrainState restore_training(const fs::path& step, Model& model, Optimizer& optimizer) {
+  const fs::path directory = step / "training";
+  const Shards masters(directory, "master");
+  const Shards first(directory, "first_moment"), second(directory, "second_moment");
+  std::vector<Parameter>& parameters = model.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& parameter = parameters[i];
+    if (has_master(parameter)) masters.read(parameter.name, parameter.master);
+    first.read(parameter.name, optimizer.moments()[i].first);
+    second.read(parameter.name, optimizer.moments()[i].second);
+  }
+  model.refresh_values();
+  return read_state(directory, model.pool().slots, optimizer.moments());
+}
+
+}  // namespace moue
