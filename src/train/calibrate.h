@@ -1,0 +1,15 @@
+// The first stage of an upgrade: beta and a of foreign slots from what the closed model does on
+// tokens.
+#pragma once
+
+#include "moue/model.h"
+#include "moue/train.h"
+#include "tokens/tokens.h"
+
+namespace moue {
+
+/// Measures the closed model on the first calibrate.tokens tokens and sets its router biases and
+/// scales.
+void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& options);
+
+}  // namespace moue

@@ -1,0 +1,85 @@
+// train.jsonl and the progress line.
+#include "train/journal.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "moue/error.h"
+#include "moue/log.h"
+#include "moue/report.h"
+
+namespace moue {
+namespace {
+
+using Json = nlohmann::ordered_json;  // writes what is not finite as null
+
+// The lines of steps up to `last`; what follows the first line that is none was torn by a kill.
+std::string lines_until(const std::filesystem::path& file, int64_t last) {
+  std::ifstream in(file);
+  std::string kept;
+  for (std::string line; std::getline(in, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) break;
+    if (json["step"].get<int64_t>() > last) break;
+    kept += line + "\n";
+  }
+  return kept;
+}
+
+}  // namespace
+
+Journal::Journal(const std::filesystem::path& out, int64_t resumed_at)
+    : file_(out / "train.jsonl") {
+  write_file_whole(file_, resumed_at > 0 ? lines_until(file_, resumed_at) : std::string());
+  stream_.open(file_, std::ios::app);
+}
+
+void Journal::write(const std::string& line) {
+  stream_ << line << '\n' << std::flush;
+  if (!stream_) fail("train", "{} cannot be written; is the disk full?", file_.string());
+}
+
+void Journal::add(const StepRecord& record) {
+  const Json json = {{"step", record.step},
+                     {"stage", to_string(record.stage)},
+                     {"loss", record.loss},
+                     {"mean_loss", record.mean_loss},
+                     {"lr", record.lr},
+                     {"grad_norm", record.grad_norm},
+                     {"skipped", record.skipped},
+                     {"tokens_per_second", record.tokens_per_second},
+                     {"epochs", record.epochs},
+                     {"alpha", record.alpha},
+                     {"balance_pool", record.balance.pool},
+                     {"balance_layer", record.balance.layer},
+                     {"foreign_share", record.load.foreign_share},
+                     {"max_vio", record.load.max_vio},
+                     {"pool_max_vio", record.load.pool_max_vio},
+                     {"dead", record.load.dead}};
+  write(json.dump());
+}
+
+void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
+  Json json = {{"step", step},
+               {"stage", to_string(stage)},
+               {"held_out", held_out.loss},
+               {"held_out_standard_error", held_out.standard_error},
+               {"held_out_foreign_share", held_out.foreign_share}};
+  if (held_out.all_open) json["held_out_all_open"] = *held_out.all_open;
+  write(json.dump());
+}
+
+void show_progress(const StepRecord& record, int64_t steps, double seconds_left) {
+  log_progress(
+      {.stage = "train",
+       .done = static_cast<double>(record.step),
+       .total = static_cast<double>(steps),
+       .unit = "steps",
+       .note = fmt::format("{} loss {:.4f} lr {:.3g} {} tok/s, {} left{}", to_string(record.stage),
+                           record.loss, record.lr, count_text(record.tokens_per_second),
+                           duration_text(seconds_left), record.skipped ? ", step skipped" : "")});
+}
+
+}  // namespace moue

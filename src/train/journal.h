@@ -1,0 +1,55 @@
+// train.jsonl: one object per step and per held-out loss; and the progress line.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+
+#include "train/balance.h"
+#include "train/schedule.h"
+
+namespace moue {
+
+struct StepRecord {
+  int64_t step = 0;  ///< counted from 1: after this many updates
+  Stage stage = Stage::Full;
+  double loss = 0;
+  double mean_loss = 0;  ///< over the window of the last steps
+  double lr = 0;
+  double alpha = 0;
+  double grad_norm = 0;
+  double seconds = 0;
+  double tokens_per_second = 0;
+  double epochs = 0;
+  bool skipped = false;
+  BalanceSums balance;
+  LoadReport load;
+};
+
+struct HeldOut {
+  double loss = 0;
+  double standard_error = 0;
+  std::optional<double> all_open;  ///< during psr: the same with every slot open
+  double foreign_share = 0;
+};
+
+/// Appends to out/train.jsonl. Records of steps after `resumed_at`, left by a run that was killed,
+/// are dropped.
+class Journal {
+ public:
+  Journal(const std::filesystem::path& out, int64_t resumed_at);
+  void add(const StepRecord& record);
+  void add(int64_t step, Stage stage, const HeldOut& held_out);
+
+ private:
+  void write(const std::string& line);
+  std::filesystem::path file_;
+  std::ofstream stream_;
+};
+
+/// Shows loss, learning rate, speed and the time left.
+void show_progress(const StepRecord& record, int64_t steps, double seconds_left);
+
+}  // namespace moue

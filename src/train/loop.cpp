@@ -1,0 +1,219 @@
+// train: the whole run, from the checks before the first byte to the report.
+#include "train/loop.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "core/files.h"
+#include "core/sha256.h"
+#include "moue/error.h"
+#include "moue/log.h"
+#include "train/checkpoint.h"
+#include "train/stop.h"
+#include "train/trainer.h"
+
+namespace fs = std::filesystem;
+
+namespace moue {
+namespace {
+
+// The run's directory: made when everything has been checked, removed again where no step was saved
+// into it.
+class Output {
+ public:
+  Output(fs::path directory, bool exists) : directory_(std::move(directory)), keep_(exists) {
+    std::error_code error;
+    fs::create_directories(directory_, error);
+    if (error)
+      fail("train", "{} cannot be made: {}; name another --out", directory_.string(),
+           error.message());
+  }
+  ~Output() {
+    std::error_code ignored;
+    if (!keep_) fs::remove_all(directory_, ignored);
+  }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+  void keep() { keep_ = true; }
+
+ private:
+  fs::path directory_;
+  bool keep_;
+};
+
+void refuse_wrong_kind(const fs::path& model, const Config& config, bool control) {
+  if (control && is_moue(config))
+    fail("train",
+         "{} is a MoUE, wanted the source it was made from; name that one, or leave out --control",
+         model.string());
+  if (!control && !is_moue(config))
+    fail("train",
+         "{} is an ordinary model ({}), wanted a MoUE; convert it, or train it with --control",
+         model.string(), config.string("model_type", "no model_type"));
+}
+
+// The step to go on from; nothing for a run that starts, or was stopped before it saved one.
+std::optional<fs::path> resume_point(const fs::path& out, bool resume) {
+  const bool exists = fs::exists(fs::symlink_status(out));
+  if (!resume && exists)
+    fail("train", "{} exists; name another --out, or go on with --resume", out.string());
+  if (!resume) return std::nullopt;
+  if (!exists)
+    fail("train", "{} does not exist, nothing to resume; leave out --resume", out.string());
+  const std::optional<fs::path> step = latest_step(out);
+  if (!step) log_line("train", "{} has no saved step: starting anew", out.string());
+  return step;
+}
+
+class Run {
+ public:
+  Run(Trainer& trainer, fs::path out, const TrainOptions& options, std::string recipe)
+      : trainer_(trainer),
+        out_(std::move(out)),
+        options_(options),
+        recipe_(std::move(recipe)),
+        journal_(out_, trainer.state().step),
+        first_step_(trainer.state().step) {}
+
+  void begin() {
+    if (first_step_ > 0) return;
+    trainer_.calibrate_if_new();
+    hold_out();
+  }
+
+  /// Until the end, a wish to stop, or hopelessness. Returns whether a step was saved.
+  void go(Output& output) {
+    const StopSignals stop;
+    Stage before = Stage::Calibrate;
+    while (!trainer_.done()) {
+      last_ = trainer_.step();
+      if (last_.stage != before)
+        log_line("train", "step {}: stage {}", last_.step, to_string(before = last_.stage));
+      journal_.add(last_);
+      show();
+      const bool stopping = stop.asked() || last_.step == options_.stop_after;
+      if (trainer_.done()) trainer_.open_all();
+      if (trainer_.done() || due(options_.eval_every)) hold_out();
+      const bool hopeless = trainer_.state().skips.hopeless();
+      if (trainer_.done() || stopping || hopeless || due(options_.save_every)) {
+        saved_ = trainer_.save(out_, recipe_);
+        output.keep();
+        log_line("train", "saved {}", saved_.string());
+      }
+      if (hopeless) give_up();
+      if (stop.asked() && !trainer_.done()) interrupt();
+      if (stopping) return;
+    }
+  }
+
+  Report report() const {
+    Report report;
+    report.verb = "train";
+    report.title = "Training of " + out_.string();
+    const TrainState& state = trainer_.state();
+    report.facts = {{"steps", state.step, ""}, {"skipped", state.skips.total, ""}};
+    if (state.held_out_first) report.facts.push_back({"held_out_first", *state.held_out_first, ""});
+    if (held_out_) report.facts.push_back({"held_out_last", held_out_->loss, ""});
+    if (last_.step > 0) {
+      const double share = held_out_ ? held_out_->foreign_share : last_.load.foreign_share;
+      report.facts.push_back({"loss", state.mean_loss(), ""});
+      report.facts.push_back({"foreign_share", share, ""});
+      report.facts.push_back({"max_vio", largest(last_.load.max_vio), ""});
+      report.facts.push_back({"pool_max_vio", last_.load.pool_max_vio, ""});
+      report.facts.push_back({"dead_experts", last_.load.dead, ""});
+      report.facts.push_back({"seconds", seconds_, "s"});
+      report.facts.push_back({"tokens_per_second", tokens_per_second(), "tok/s"});
+    }
+    report.facts.push_back({"checkpoint", saved_.string(), ""});
+    if (options_.held_out.empty())
+      report.warnings.push_back("no --held_out: the loss was measured on training tokens only");
+    return report;
+  }
+
+  void saved(fs::path step) { saved_ = std::move(step); }
+
+ private:
+  bool due(int64_t every) const { return every > 0 && last_.step % every == 0; }
+
+  static double largest(const std::vector<double>& values) {
+    return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+  }
+
+  double tokens_per_second() const {
+    return static_cast<double>((last_.step - first_step_) * options_.batch * options_.length) /
+           seconds_;
+  }
+
+  void show() {
+    seconds_ += last_.seconds;
+    const auto done = static_cast<double>(last_.step - first_step_);
+    show_progress(last_, options_.steps,
+                  seconds_ / done * static_cast<double>(options_.steps - last_.step));
+  }
+
+  void hold_out() {
+    held_out_ = trainer_.evaluate_held_out();
+    if (!held_out_) return;
+    const int64_t step = trainer_.state().step;
+    journal_.add(step, step == 0 ? Stage::Calibrate : last_.stage, *held_out_);
+    log_line("train", "step {}: held-out loss {:.4f} +- {:.4f}", step, held_out_->loss,
+             held_out_->standard_error);
+  }
+
+  [[noreturn]] void give_up() const {
+    fail(
+        "train",
+        "step {}: {} steps in a row had a gradient that is not finite; saved in {}, try a lower lr",
+        last_.step, trainer_.state().skips.in_a_row, saved_.string());
+  }
+
+  [[noreturn]] void interrupt() const {
+    throw Interrupted(fmt::format(
+        "[train] stopped after step {}, saved in {}; the same command with --resume goes on",
+        last_.step, saved_.string()));
+  }
+
+  Trainer& trainer_;
+  fs::path out_;
+  const TrainOptions& options_;
+  std::string recipe_;
+  Journal journal_;
+  int64_t first_step_;
+  StepRecord last_;
+  std::optional<HeldOut> held_out_;
+  double seconds_ = 0;
+  fs::path saved_;
+};
+
+// What was written beside the run when it began.
+std::string recipe_of(const fs::path& out, const std::string& recipe, bool resumed) {
+  const fs::path file = out / "recipe.toml";
+  if (resumed && fs::exists(file)) return read_whole_file(file, "train");
+  if (!recipe.empty()) write_file_whole(file, recipe);
+  return recipe;
+}
+
+}  // namespace
+
+Report train_model(const fs::path& model, const fs::path& out, const TrainOptions& options) {
+  check_options(options);
+  const std::optional<fs::path> step = resume_point(out, options.resume);
+  const Checkpoint source = open_checkpoint(model);
+  refuse_wrong_kind(model, source.config(), options.control);
+  set_threads(options.threads);
+  if (step) verify_step(*step);
+  Trainer trainer(step ? open_checkpoint(*step) : source, options);
+  const std::string config = source.config().text();
+  trainer.state().fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
+  if (step) trainer.restore(*step);
+
+  Output output(out, options.resume);
+  Run run(trainer, out, options, recipe_of(out, options.recipe, step.has_value()));
+  if (step) run.saved(*step);
+  run.begin();
+  run.go(output);
+  return run.report();
+}
+
+}  // namespace moue

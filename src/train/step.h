@@ -1,0 +1,29 @@
+// Forward and backward of one optimizer step over its micro-batches, and what the routers did in
+// it.
+#pragma once
+
+#include "moue/model.h"
+#include "train/balance.h"
+#include "train/data.h"
+
+namespace moue {
+
+struct StepSettings {
+  int64_t micro_batch = 0;  ///< rows per forward
+  bool detach_trajectory = false;
+  double alpha = 0;      ///< of the balance loss
+  bool running = false;  ///< balance on running counts of this step, not on `f`
+  PerSlot f;             ///< shares of the previous step, or uniform ones
+  BalanceTarget target;
+};
+
+struct StepSums {
+  double loss = 0;  ///< mean cross-entropy over the counted targets
+  RouterSums routers;
+};
+
+/// Leaves the gradients of the whole batch in the parameters: of the mean cross-entropy plus the
+/// balance loss. Waits for the device once, at its end (with `running`, once per micro-batch).
+StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings);
+
+}  // namespace moue

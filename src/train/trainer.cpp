@@ -1,0 +1,180 @@
+// Trainer: one run in memory.
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/sha256.h"
+#include "model/windows.h"
+#include "moue/error.h"
+#include "train/calibrate.h"
+#include "train/checkpoint.h"
+
+namespace moue {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+AdamwOptions adamw_options(const TrainOptions& options) {
+  return {options.weight_decay, options.betas[0], options.betas[1],
+          options.adam_eps,     options.clip,     options.new_lr_multiplier};
+}
+
+// How many tokens there are, and what the first of them are: enough to notice another file.
+std::string identity_of(const TokenFile& tokens) {
+  std::vector<int64_t> first(std::min<uint64_t>(tokens.size(), 1 << 16));
+  tokens.read<int64_t>(0, first);
+  return fmt::format("{} tokens that begin with {:.12}", tokens.size(),
+                     sha256_of(std::as_bytes(std::span(first))));
+}
+
+bool all_open(const Visibility& visibility) {
+  return std::all_of(visibility.begin(), visibility.end(), [](const std::vector<double>& row) {
+    return std::all_of(row.begin(), row.end(), [](double m) { return m == 1.0; });
+  });
+}
+
+}  // namespace
+
+Trainer::Trainer(const Checkpoint& checkpoint, const TrainOptions& options)
+    : checkpoint_(checkpoint), options_(options) {
+  if (options_.control) options_.eta = 1;  // the ordinary loss of each layer on its own
+  if (options_.micro_batch == 0) options_.micro_batch = options_.batch;
+  const ModelSpec spec = family_of(checkpoint.config()).spec(checkpoint.config());
+  const ModelOptions how{scalar_type(options.dtype), device_of(options.device), 0, true};
+  data_ = std::make_unique<TrainData>(options_, spec.vocabulary);
+  if (!options_.held_out.empty()) {
+    held_out_ = windows_of(
+        open_tokens(options_.held_out, options_.token_type, options_.length, spec.vocabulary),
+        options_.length);
+  }
+  model_ = Model::open(checkpoint, how);
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_));
+  state_.fixed = fixed_options(options_);
+  state_.fixed["tokens"] = identity_of(data_->tokens());
+  state_.opening = model_->is_moue() && model_->pool().state == PoolState::Closed;
+  calibrated_ = model_->pool().calibrated;
+  start();
+}
+
+void Trainer::start() {
+  schedule_ = std::make_unique<TrainSchedule>(options_, model_->pool(), state_.opening);
+  target_ = balance_target(model_->pool(), model_->visibility(), options_.kappa, options_.eta);
+}
+
+void Trainer::calibrate_if_new() {
+  if (!state_.opening || calibrated_ || options_.calibrate.tokens == 0) return;
+  calibrate(*model_, data_->tokens(), options_);
+  calibrated_ = true;
+}
+
+void Trainer::restore(const std::filesystem::path& step) {
+  TrainState restored = restore_training(step, *model_, *optimizer_);
+  require_same(restored.fixed, state_.fixed, step.parent_path());
+  state_ = std::move(restored);
+  start();
+}
+
+Moving Trainer::moving() const { return {options_.trajectory != "off", stage() != Stage::Warmup}; }
+
+StepSettings Trainer::settings() const {
+  return {.micro_batch = options_.micro_batch,
+          .detach_trajectory = options_.trajectory == "detach",
+          .alpha = schedule_->alpha(state_.step),
+          .running = options_.statistics == "step",
+          .f = state_.previous.empty() ? uniform_shares(model_->visibility()) : state_.previous,
+          .target = target_};
+}
+
+void Trainer::set_visibility(const Visibility& visibility) {
+  if (model_->visibility() == visibility) return;
+  model_->set_visibility(visibility);
+  target_ = balance_target(model_->pool(), visibility, options_.kappa, options_.eta);
+}
+
+StepRecord Trainer::step() {
+  const Clock::time_point begin = Clock::now();
+  if (state_.opening) set_visibility(schedule_->visibility(state_.step));
+  StepRecord record;
+  record.step = state_.step + 1;
+  record.stage = stage();
+  record.lr = schedule_->lr(state_.step);
+  record.alpha = schedule_->alpha(state_.step);
+  try {
+    const StepSums sums = run_step(*model_, data_->batch(state_.data_step), settings());
+    const RouterShares shares = shares_of(sums.routers);
+    record.loss = sums.loss;
+    record.balance = balance_sums(model_->pool(), target_, shares);
+    record.load = load_report(model_->pool(), target_, shares.f);
+    update(shares, record);
+  } catch (const c10::OutOfMemoryError& error) {
+    fail("train", "step {}: out of memory for {} rows of {} tokens; try micro_batch = {}",
+         record.step, options_.micro_batch, options_.length,
+         std::max<int64_t>(1, options_.micro_batch / 2));
+  }
+  ++state_.step;
+  ++state_.data_step;
+  record.mean_loss = state_.mean_loss();
+  record.epochs = data_->epochs(state_.data_step);
+  record.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  record.tokens_per_second = static_cast<double>(options_.batch * options_.length) / record.seconds;
+  return record;
+}
+
+// What is not finite stays out of weights, moments, counts, bias and window.
+void Trainer::update(const RouterShares& shares, StepRecord& record) {
+  record.grad_norm = optimizer_->gradient_norm(moving());
+  record.skipped = !std::isfinite(record.grad_norm) || !std::isfinite(record.loss);
+  state_.skips.count(record.skipped);
+  if (record.skipped) return;
+  optimizer_->update(record.lr, record.grad_norm, moving(), model_->visibility());
+  model_->refresh_values();
+  if (schedule_->bias_moves(state_.step)) move_pool_bias(shares.f);
+  state_.previous = shares.f;
+  state_.add_loss(record.loss);
+}
+
+void Trainer::move_pool_bias(const PerSlot& f) {
+  if (!model_->is_moue() || options_.pool_bias == 0) return;
+  const at::Tensor bias = model_->pool_bias();
+  const at::Tensor host = bias.to(at::kCPU, at::kDouble).contiguous();
+  std::vector<double> values(host.data_ptr<double>(), host.data_ptr<double>() + host.numel());
+  update_pool_bias(values, model_->pool(), target_, f, options_.pool_bias);
+  bias.copy_(at::tensor(values, at::kDouble));
+}
+
+std::optional<HeldOut> Trainer::evaluate_held_out() {
+  if (!held_out_.defined()) return std::nullopt;
+  const Evaluation now = evaluate(*model_, held_out_, options_.micro_batch);
+  HeldOut result{now.loss, now.standard_error, std::nullopt, now.foreign_share};
+  if (stage() == Stage::Open && options_.open.schedule == "psr") {
+    const Visibility drawn = model_->visibility();
+    model_->set_visibility(open_visibility(model_->pool()));
+    result.all_open = evaluate(*model_, held_out_, options_.micro_batch).loss;
+    model_->set_visibility(drawn);
+  }
+  if (!state_.held_out_first) state_.held_out_first = result.loss;
+  state_.held_out_best = std::min(result.loss, state_.held_out_best.value_or(result.loss));
+  return result;
+}
+
+void Trainer::open_all() {
+  if (model_->is_moue() && model_->pool().state != PoolState::Relocked)
+    set_visibility(open_visibility(model_->pool()));
+}
+
+std::filesystem::path Trainer::save(const std::filesystem::path& out,
+                                    const std::string& recipe) const {
+  Pool pool = model_->pool();
+  pool.calibrated = calibrated_;
+  if (pool.state != PoolState::Relocked)
+    pool.state = all_open(model_->visibility()) ? PoolState::Trained : PoolState::Opened;
+  return StepWriter{*model_, checkpoint_, *optimizer_, recipe}.write(out, state_, pool);
+}
+
+}  // namespace moue

@@ -1,0 +1,65 @@
+// Trainer: one run in memory: model, optimizer, schedule, data and state, step by step.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "moue/checkpoint.h"
+#include "moue/model.h"
+#include "moue/train.h"
+#include "train/data.h"
+#include "train/journal.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+#include "train/state.h"
+#include "train/step.h"
+
+namespace moue {
+
+class Trainer {
+ public:
+  /// Checks tokens and model; writes nothing. `checkpoint` is where the weights come from: the
+  /// model to be trained, or the step to go on from, which restore() then completes.
+  Trainer(const Checkpoint& checkpoint, const TrainOptions& options);
+
+  /// The first stage, for a closed pool that was never calibrated.
+  void calibrate_if_new();
+  /// Masters, moments and state of the step the model was opened from.
+  void restore(const std::filesystem::path& step);
+  /// One optimizer step: forward, backward, update or skip, pool bias.
+  StepRecord step();
+  bool done() const { return state_.step >= options_.steps; }
+  /// Held-out loss as the model is now; nothing without held-out tokens.
+  std::optional<HeldOut> evaluate_held_out();
+  /// What a finished pool looks like: every slot open.
+  void open_all();
+  /// Writes out/step-XXXXXX and returns it.
+  std::filesystem::path save(const std::filesystem::path& out, const std::string& recipe) const;
+
+  const TrainState& state() const { return state_; }
+  TrainState& state() { return state_; }
+  Model& model() { return *model_; }
+  const TrainSchedule& schedule() const { return *schedule_; }
+  Stage stage() const { return schedule_->stage(state_.step); }
+
+ private:
+  void start();
+  Moving moving() const;
+  StepSettings settings() const;
+  void set_visibility(const Visibility& visibility);
+  void update(const RouterShares& shares, StepRecord& record);
+  void move_pool_bias(const PerSlot& f);
+
+  Checkpoint checkpoint_;
+  TrainOptions options_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<TrainData> data_;
+  at::Tensor held_out_;  ///< windows; undefined without held-out tokens
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<TrainSchedule> schedule_;
+  TrainState state_;
+  BalanceTarget target_;
+  bool calibrated_ = false;
+};
+
+}  // namespace moue
