@@ -117,7 +117,7 @@ std::string settings_text(const Recipe& recipe) {
   std::istringstream lines(resolved(recipe, recipe.verb));
   std::string text;
   for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with('#')) text += "\n  " + line;
+    if (!line.empty() && !line.starts_with('#')) text += "\n  " + line;
   }
   return text;
 }

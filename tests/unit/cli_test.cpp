@@ -1,60 +1,18 @@
 // The program from outside: streams, exit codes, what it refuses, how fast it starts.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-namespace fs = std::filesystem;
+#include "support/program.h"
+
+using namespace moue::test;
 
 namespace {
 
 const char* kMixtral = "tests/golden/families/mixtral";
+const char* kTokens = "tests/golden/tokens/pico.u16";
 const char* kOther = "tests/golden/families/mixtral_sliding_tied";
-
-std::string text_of(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file).rdbuf();
-  return text.str();
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-/// A directory in the system's temporary folder, removed with its contents.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moue-cli-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string at(const std::string& name) const { return (path / name).string(); }
-  fs::path path;
-};
-
-/// The program lies beside the test program.
-std::string program() { return fs::read_symlink("/proc/self/exe").parent_path() / "moue"; }
-
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-};
-
-Outcome run(const std::string& words) {
-  const Folder folder;
-  const std::string command =
-      program() + " " + words + " > " + folder.at("out") + " 2> " + folder.at("err");
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder.at("out")),
-          text_of(folder.at("err"))};
-}
 
 }  // namespace
 
@@ -106,55 +64,80 @@ TEST_CASE("a full disk behind stdout is an error", "[unit][cli]") {
 }
 
 TEST_CASE("plan writes into the run's directory once and replaces what is named", "[unit][cli]") {
-  const Folder folder;
-  std::ofstream(folder.at("a.toml"))
-      << "source = '" << kMixtral << "'\nout = '" << folder.at("run") << "'\n";
-  const std::string plan = "plan --recipe " + folder.at("a.toml");
+  const ScratchDir folder;
+  const auto at = [&](const char* name) { return (folder / name).string(); };
+  std::ofstream(at("a.toml")) << "source = '" << kMixtral << "'\nout = '" << at("run") << "'\n";
+  const std::string plan = "plan --recipe " + at("a.toml");
   const Outcome first = run(plan);
   CHECK(first.code == 0);
   CHECK(has(first.err, "topology = \"half_staggered\""));
-  CHECK(fs::exists(folder.at("run/plan.json")));
-  CHECK(fs::exists(folder.at("run/plan.svg")));
-  CHECK(text_of(folder.at("run/recipe.toml")).starts_with("# The last run's recipe"));
+  CHECK(fs::exists(at("run/plan.json")));
+  CHECK(fs::exists(at("run/plan.svg")));
+  CHECK(file_text(at("run/recipe.toml")).starts_with("# The last run's recipe"));
   const Outcome second = run(plan);
   CHECK(second.code == 2);
   CHECK(has(second.err, "plan.json exists; name it with --out to replace it"));
-  CHECK(run(plan + " --topology vanilla --out " + folder.at("run/plan.json")).code == 0);
-  CHECK(has(text_of(folder.at("run/recipe.toml")), "topology = \"vanilla\""));
-  CHECK(run(plan + " --quiet --out " + folder.at("run/plan.json")).err.empty());
+  CHECK(run(plan + " --topology vanilla --out " + at("run/plan.json")).code == 0);
+  CHECK(has(file_text(at("run/recipe.toml")), "topology = \"vanilla\""));
+  CHECK(run(plan + " --quiet --out " + at("run/plan.json")).err.empty());
 }
 
 TEST_CASE("a recipe of the user's own in the run's directory is left alone", "[unit][cli]") {
-  const Folder folder;
+  const ScratchDir folder;
+  const auto at = [&](const char* name) { return (folder / name).string(); };
   const std::string text =
-      "source = '" + std::string(kMixtral) + "'\nout = '" + folder.path.string() + "'\n";
-  std::ofstream(folder.at("recipe.toml")) << text;
-  CHECK(run("plan --recipe " + folder.at("recipe.toml")).code == 0);
-  CHECK(text_of(folder.at("recipe.toml")) == text);
+      "source = '" + std::string(kMixtral) + "'\nout = '" + folder.path().string() + "'\n";
+  std::ofstream(at("recipe.toml")) << text;
+  CHECK(run("plan --recipe " + at("recipe.toml")).code == 0);
+  CHECK(file_text(at("recipe.toml")) == text);
 }
 
 TEST_CASE("convert refuses what exists and a plan of another source", "[unit][cli]") {
-  const Folder folder;
-  const std::string convert = std::string("convert ") + kMixtral + " --out " + folder.at("model");
-  REQUIRE(run(std::string("plan ") + kOther + " --out " + folder.at("other.json")).code == 0);
-  const Outcome foreign = run(convert + " --plan " + folder.at("other.json"));
+  const ScratchDir folder;
+  const auto at = [&](const char* name) { return (folder / name).string(); };
+  const std::string convert = std::string("convert ") + kMixtral + " --out " + at("model");
+  REQUIRE(run(std::string("plan ") + kOther + " --out " + at("other.json")).code == 0);
+  const Outcome foreign = run(convert + " --plan " + at("other.json"));
   CHECK(foreign.code == 2);
-  CHECK_FALSE(fs::exists(folder.at("model")));
+  CHECK_FALSE(fs::exists(at("model")));
   CHECK(run(convert).code == 0);
-  CHECK(fs::exists(folder.at("model/config.json")));
-  const auto written = fs::last_write_time(folder.at("model/config.json"));
+  CHECK(fs::exists(at("model/config.json")));
+  const auto written = fs::last_write_time(at("model/config.json"));
   const Outcome again = run(convert);
   CHECK(again.code == 2);
-  CHECK(has(again.err, folder.at("model")));
-  CHECK(fs::last_write_time(folder.at("model/config.json")) == written);
+  CHECK(has(again.err, at("model")));
+  CHECK(fs::last_write_time(at("model/config.json")) == written);
+}
+
+TEST_CASE("a validation that finds a difference ends with exit code 1", "[unit][cli]") {
+  const ScratchDir folder;
+  const auto at = [&](const char* name) { return (folder / name).string(); };
+  const std::string model = at("model");
+  REQUIRE(run(std::string("convert ") + kMixtral + " --out " + model).code == 0);
+  const std::string validate =
+      std::string("validate --only_bytes --json ") + kMixtral + " " + model;
+  const Outcome same = run(validate + " --html " + at("page.html"));
+  CHECK(same.code == 0);
+  CHECK(nlohmann::json::parse(same.out)["passed"] == true);
+  CHECK(file_text(at("page.html")).starts_with("<!DOCTYPE html>"));
+  std::ofstream(model + "/generation_config.json", std::ios::app) << " ";
+  const Outcome other = run(validate);
+  CHECK(other.code == 1);
+  CHECK(nlohmann::json::parse(other.out)["passed"] == false);
 }
 
 TEST_CASE("a verb that needs LibTorch says how to get it", "[unit][cli]") {
-  if (fs::exists(fs::path(program()).parent_path() / "libmoue_torch.so")) return;
-  const Outcome outcome = run(std::string("measure ") + kMixtral +
-                              " --tokens tests/golden/tokens/pico.u16 --out /tmp/x.safetensors");
-  CHECK(outcome.code == 2);
-  CHECK(has(outcome.err, "scripts/setup"));
+  // The library looks beside itself: a copy alone in a folder has no libmoue_torch.so.
+  const ScratchDir folder;
+  const auto at = [&](const char* name) { return (folder / name).string(); };
+  fs::copy(fs::path(program()).parent_path() / "libmoue.so", folder.path());
+  const std::string command = "LD_LIBRARY_PATH=" + folder.path().string() + " " + program() +
+                              " measure " + kMixtral + " --tokens " + kTokens + " --out " +
+                              at("x") + " 2> " + at("err");
+  CHECK(WEXITSTATUS(std::system(command.c_str())) == 2);
+  CHECK(has(file_text(at("err")),
+            "[torch] this verb runs the model and needs " + at("libmoue_torch.so")));
+  CHECK_FALSE(fs::exists(at("x")));
 }
 
 TEST_CASE("inspect of a small model starts at once", "[unit][cli][no_asan]") {

@@ -2,11 +2,12 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <regex>
 #include <set>
 #include <sstream>
+
+#include "support/scratch.h"
 
 namespace fs = std::filesystem;
 
@@ -179,12 +180,6 @@ std::vector<std::string> faults_of(const Source& source) {
   return faults;
 }
 
-std::string text_of(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file).rdbuf();
-  return text.str();
-}
-
 std::vector<fs::path> sources() {
   static const std::set<std::string> kEndings = {".cpp", ".h", ".cu", ".cuh"};
   std::vector<fs::path> files;
@@ -207,7 +202,8 @@ TEST_CASE("no source includes what stands on its level or above", "[unit][layeri
   const auto files = sources();
   REQUIRE(files.size() > 40);
   for (const auto& file : files) {
-    for (const auto& fault : faults_in(file.string(), text_of(file))) FAIL_CHECK(fault);
+    for (const auto& fault : faults_in(file.string(), moue::test::file_text(file)))
+      FAIL_CHECK(fault);
   }
 }
 
@@ -225,7 +221,7 @@ TEST_CASE("every room of the sources has a level", "[unit][layering]") {
 TEST_CASE("every source opens with a sentence and is ASCII", "[unit][layering]") {
   for (const auto& file : sources()) {
     INFO(file.string());
-    const std::string text = text_of(file);
+    const std::string text = moue::test::file_text(file);
     CHECK(text.starts_with("// "));
     CHECK(std::all_of(text.begin(), text.end(),
                       [](char letter) { return static_cast<unsigned char>(letter) < 128; }));

@@ -2,34 +2,18 @@
 // declaration per knob.
 #include "moue/recipe.h"
 
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <fstream>
-#include <sstream>
 
 #include "moue/error.h"
 #include "moue/version.h"
 #include "recipe/knob.h"
+#include "support/scratch.h"
 
 using namespace moue;
+using namespace moue::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// A directory in the system's temporary folder, removed with its contents.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moue-recipe-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path write(const std::string& name, const std::string& text) const {
-    std::ofstream(path / name) << text;
-    return path / name;
-  }
-  fs::path path;
-};
 
 Recipe command(std::vector<std::string> words) {
   words.insert(words.begin(), "moue");
@@ -50,12 +34,6 @@ std::string message_of(const Call& call) {
 
 std::string fault_of(const std::string& text) {
   return message_of([&] { parse_recipe(text, "a.toml"); });
-}
-
-std::string text_of(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file).rdbuf();
-  return text.str();
 }
 
 bool has(const std::string& text, const std::string& part) {
@@ -147,7 +125,7 @@ TEST_CASE("memory sizes", "[unit][recipe]") {
 }
 
 TEST_CASE("flags are spelled as keys and win over the file", "[unit][recipe]") {
-  const Folder folder;
+  const ScratchDir folder;
   const auto file = folder
                         .write("a.toml",
                                "source = 'from_file'\nout = 'run'\n[train]\nsteps = 10\nlr = 0.5\n"
@@ -206,23 +184,23 @@ TEST_CASE("faults of the command line", "[unit][recipe]") {
 }
 
 TEST_CASE("empty paths are derived from the run's directory", "[unit][recipe]") {
-  const Folder folder;
+  const ScratchDir folder;
   const auto file = folder.write(
-      "a.toml", "source = 's'\nout = '" + folder.path.string() + "'\n[train]\ntokens = 't'\n");
+      "a.toml", "source = 's'\nout = '" + folder.path().string() + "'\n[train]\ntokens = 't'\n");
   const auto run = [&](std::vector<std::string> words) {
     words.insert(words.end(), {"--recipe", file.string()});
     return with_paths(command(words));
   };
-  CHECK(run({"plan"}).plan.out == folder.path / "plan.json");
+  CHECK(run({"plan"}).plan.out == folder.path() / "plan.json");
   CHECK(run({"convert"}).convert.plan.empty());
-  CHECK(run({"train"}).train.model == folder.path / "model");
-  CHECK(run({"train"}).train.out == folder.path / "train");
+  CHECK(run({"train"}).train.model == folder.path() / "model");
+  CHECK(run({"train"}).train.out == folder.path() / "train");
   CHECK(run({"train", "--control"}).train.model == "s");
-  CHECK(run({"train", "--control"}).train.out == folder.path / "control");
+  CHECK(run({"train", "--control"}).train.out == folder.path() / "control");
   CHECK(run({"train", "--out", "x"}).train.out == "x");
-  CHECK(run({"validate"}).validate.result == folder.path / "model");
+  CHECK(run({"validate"}).validate.result == folder.path() / "model");
   folder.write("plan.json", "{}");
-  CHECK(run({"convert"}).convert.plan == folder.path / "plan.json");
+  CHECK(run({"convert"}).convert.plan == folder.path() / "plan.json");
   CHECK(with_paths(command({"plan", "m"})).plan.out == "plan.json");
 }
 
@@ -252,7 +230,7 @@ TEST_CASE("what resolves, reads back and resolves to the same", "[unit][recipe]"
   REQUIRE(files.size() >= 2);
   for (const auto& file : files) {
     INFO(file.string());
-    const Recipe recipe = parse_recipe(text_of(file), file.string());
+    const Recipe recipe = parse_recipe(file_text(file), file.string());
     CHECK_FALSE(recipe.given.empty());
     const std::string once = resolved(recipe, "");
     CHECK(resolved(parse_recipe(once, "resolved"), "") == once);
@@ -330,10 +308,10 @@ TEST_CASE("help names every flag of a verb and shows examples", "[unit][recipe]"
 
 TEST_CASE("docs/recipe.md is what the program prints", "[unit][recipe]") {
   INFO("renew it: build/core/moue --recipe_reference > docs/recipe.md");
-  CHECK(text_of("docs/recipe.md") == recipe_reference());
+  CHECK(file_text("docs/recipe.md") == recipe_reference());
 }
 
 TEST_CASE("one version everywhere", "[unit][recipe]") {
-  CHECK(has(text_of("CMakeLists.txt"), std::string("project(moue VERSION ") + kVersion + " "));
-  CHECK(has(text_of("CHANGELOG.md"), std::string("## ") + kVersion));
+  CHECK(has(file_text("CMakeLists.txt"), std::string("project(moue VERSION ") + kVersion + " "));
+  CHECK(has(file_text("CHANGELOG.md"), std::string("## ") + kVersion));
 }
