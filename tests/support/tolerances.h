@@ -12,6 +12,9 @@ inline constexpr double kGoldenGradient = 1e-4;
 /// Logits of tests/golden/families against transformers in float32, relative to the largest.
 inline constexpr double kFamilyLogits = 1e-5;
 
+/// Mean held-out loss in float32 against transformers': the sixth digit of its README.
+inline constexpr double kHeldOutLoss = 1e-4;
+
 /// Sums of doubles taken in another order.
 inline constexpr double kDoubleSum = 1e-12;
 /// float32 AdamW beside torch::optim::AdamW after 20 steps: they round lr / bias correction at
