@@ -28,7 +28,8 @@ endforeach()
 foreach(folder IN LISTS torch_rpath)
   target_link_options(moue_libtorch INTERFACE LINKER:-rpath,${folder} LINKER:-rpath-link,${folder})
 endforeach()
-target_link_libraries(moue_libtorch INTERFACE torch torch_cpu c10)
+# libtorch exports parts of an old std::filesystem, which crash: libstdc++ must be searched first.
+target_link_libraries(moue_libtorch INTERFACE -lstdc++ torch torch_cpu c10)
 if(MOUE_CUDA AND EXISTS ${torch_lib}/libtorch_cuda.so)
   # CUDA streams and guards of torch need the toolkit's headers; without --no-as-needed the backend is dropped.
   target_link_libraries(moue_libtorch INTERFACE -Wl,--no-as-needed torch_cuda c10_cuda -Wl,--as-needed)
