@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "checkpoint/index.h"
@@ -110,13 +111,16 @@ std::string index_of(const Written& written) {
   return index_text(index, written.parameters, written.bytes);
 }
 
-void write_model(Model& model, const Checkpoint& source, const Pool& pool,
-                 const std::string& recipe, const fs::path& directory) {
+std::map<std::string, std::string> fates(const Written& written) {
+  std::map<std::string, std::string> fates;
+  for (const auto& [tensor, file] : written.weight_map) fates[tensor] = "trained " + file;
+  return fates;
+}
+
+Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
+                     const std::string& recipe, const fs::path& directory) {
   Written written;
   write_weights(model, source, directory, written);
-  Manifest manifest{kTool, recipe, {}, {}, {}};
-  for (const auto& [tensor, file] : written.weight_map)
-    manifest.tensors[tensor] = "trained " + file;
   write_text(directory, std::string(kIndexFile), index_of(written), written);
   const Config& config = source.config();
   write_text(directory, "config.json",
@@ -125,17 +129,11 @@ void write_model(Model& model, const Checkpoint& source, const Pool& pool,
     fs::copy_file(source.directory() / name, directory / name);
     written.files.push_back(described(directory, name));
   }
-  manifest.files = written.files;
+  Manifest manifest{kTool, recipe, written.files, {}, fates(written)};
   for (const std::string& name : source.file_names()) {
     manifest.source_files.push_back({name, fs::file_size(source.directory() / name), {}});
   }
-  write_manifest(directory, manifest);
-}
-
-// A parameter whose master is more than what its disk tensors can hold.
-bool needs_master(const Parameter& parameter) {
-  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
-                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
+  return manifest;
 }
 
 Stored float32(const std::string& name, const at::Tensor& tensor) {
@@ -143,8 +141,8 @@ Stored float32(const std::string& name, const at::Tensor& tensor) {
           [tensor] { return host_tensor(tensor, at::kFloat); }};
 }
 
-void write_training(std::vector<Parameter>& parameters, const Optimizer& optimizer,
-                    const TrainState& state, const fs::path& directory) {
+void write_training(const std::vector<Parameter>& parameters, const Optimizer& optimizer,
+                    const TrainState& state, const fs::path& step, Manifest& manifest) {
   std::vector<Stored> masters, first, second;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const std::string& name = parameters[i].name;
@@ -152,6 +150,7 @@ void write_training(std::vector<Parameter>& parameters, const Optimizer& optimiz
     first.push_back(float32(name, optimizer.moments()[i].first));
     second.push_back(float32(name, optimizer.moments()[i].second));
   }
+  const fs::path directory = step / kTrainingFolder;
   fs::create_directory(directory);
   Written written;
   write_shards(directory, "master", masters, kShardBytes, written);
@@ -160,7 +159,10 @@ void write_training(std::vector<Parameter>& parameters, const Optimizer& optimiz
   write_state(state, optimizer.moments(), directory);
   written.files.push_back(described(directory, kStateJson));
   written.files.push_back(described(directory, kStateTensors));
-  write_manifest(directory, {kTool, "", written.files, {}, {}});
+  for (ManifestFile& file : written.files) {
+    file.name = std::string(kTrainingFolder) + "/" + file.name;
+    manifest.files.push_back(std::move(file));
+  }
 }
 
 uint64_t bytes_needed(const Checkpoint& source, const std::vector<Parameter>& parameters) {
@@ -174,6 +176,11 @@ uint64_t bytes_needed(const Checkpoint& source, const std::vector<Parameter>& pa
 
 }  // namespace
 
+bool needs_master(const Parameter& parameter) {
+  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
+                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
+}
+
 std::string step_name(int64_t step) { return fmt::format("step-{:06}", step); }
 
 fs::path StepWriter::write(const fs::path& out, const TrainState& state, const Pool& pool) const {
@@ -181,8 +188,9 @@ fs::path StepWriter::write(const fs::path& out, const TrainState& state, const P
   require_space(out, bytes_needed(source, model.parameters()));
   fs::remove_all(out / name);
   Staging staging(out / name);
-  write_model(model, source, pool, recipe, staging.path());
-  write_training(model.parameters(), optimizer, state, staging.path() / "training");
+  Manifest manifest = write_model(model, source, pool, recipe, staging.path());
+  write_training(model.parameters(), optimizer, state, staging.path(), manifest);
+  write_manifest(staging.path(), manifest);
   staging.commit();
   write_file_whole(out / "latest", name + "\n");
   return out / name;

@@ -27,12 +27,17 @@ struct StepWriter {
                               const Pool& pool) const;
 };
 
+inline constexpr const char* kTrainingFolder = "training";  ///< inside a step
+
+/// True where the tensors on disk hold less than the float32 master.
+bool needs_master(const Parameter& parameter);
+
 /// "step-000100".
 std::string step_name(int64_t step);
 /// The directory that out/latest names; nothing where no step was saved. Throws Error where it
 /// names none.
 std::optional<std::filesystem::path> latest_step(const std::filesystem::path& out);
-/// Throws Error where files of the step or of its training/ are missing or changed.
+/// Throws Error where files of the step are missing or changed.
 void verify_step(const std::filesystem::path& step);
 /// Masters, moments and state; the model itself was opened from the step.
 TrainState restore_training(const std::filesystem::path& step, Model& model, Optimizer& optimizer);

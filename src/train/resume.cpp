@@ -19,9 +19,10 @@ namespace {
 // The files "STEM-*.safetensors" of training/, and where each of their tensors lies.
 class Shards {
  public:
-  Shards(const fs::path& directory, const std::string& stem) : directory_(directory), stem_(stem) {
-    for (const ManifestFile& file : read_manifest(directory).files) {
-      if (file.name.starts_with(stem + "-")) files_.emplace_back(directory / file.name);
+  Shards(const fs::path& step, const std::string& stem)
+      : prefix_(std::string(kTrainingFolder) + "/" + stem + "-"), step_(step) {
+    for (const ManifestFile& file : read_manifest(step).files) {
+      if (file.name.starts_with(prefix_)) files_.emplace_back(step / file.name);
     }
     for (const SafetensorsFile& file : files_) {
       for (const TensorInfo& tensor : file.tensors()) by_name_[tensor.name] = {&file, &tensor};
@@ -31,8 +32,8 @@ class Shards {
   void read(const std::string& name, const at::Tensor& into) const {
     const auto found = by_name_.find(name);
     if (found == by_name_.end())
-      fail("train", "{}: no tensor {} in {}-*.safetensors; resume from an older step",
-           directory_.string(), name, stem_);
+      fail("train", "{}: no tensor {} in {}*.safetensors; resume from an older step",
+           step_.string(), name, prefix_);
     const auto [file, tensor] = found->second;
     if (tensor->dtype != Dtype::F32 || tensor->shape != into.sizes().vec()) {
       fail("train", "{}: {} is {} {}, wanted F32 {}; is it this model's?", file->path().string(),
@@ -44,16 +45,11 @@ class Shards {
   }
 
  private:
-  fs::path directory_;
-  std::string stem_;
+  std::string prefix_;
+  fs::path step_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::pair<const SafetensorsFile*, const TensorInfo*>> by_name_;
 };
-
-bool has_master(const Parameter& parameter) {
-  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
-                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
-}
 
 }  // namespace
 
@@ -69,29 +65,24 @@ std::optional<fs::path> latest_step(const fs::path& out) {
 }
 
 void verify_step(const fs::path& step) {
-  std::vector<std::string> faults = manifest_faults(read_manifest(step), step, true);
-  const fs::path training = step / "training";
-  for (std::string& fault : manifest_faults(read_manifest(training), training, true)) {
-    faults.push_back("training: " + fault);
-  }
+  const std::vector<std::string> faults = manifest_faults(read_manifest(step), step, true);
   if (faults.empty()) return;
   fail("train", "{} is not as it was written: {}; name an older step in {}", step.string(),
        fmt::join(faults, "; "), (step.parent_path() / "latest").string());
 }
 
 TrainState restore_training(const fs::path& step, Model& model, Optimizer& optimizer) {
-  const fs::path directory = step / "training";
-  const Shards masters(directory, "master");
-  const Shards first(directory, "first_moment"), second(directory, "second_moment");
+  const Shards masters(step, "master");
+  const Shards first(step, "first_moment"), second(step, "second_moment");
   std::vector<Parameter>& parameters = model.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& parameter = parameters[i];
-    if (has_master(parameter)) masters.read(parameter.name, parameter.master);
+    if (needs_master(parameter)) masters.read(parameter.name, parameter.master);
     first.read(parameter.name, optimizer.moments()[i].first);
     second.read(parameter.name, optimizer.moments()[i].second);
   }
   model.refresh_values();
-  return read_state(directory, model.pool().slots, optimizer.moments());
+  return read_state(step / kTrainingFolder, model.pool().slots, optimizer.moments());
 }
 
 }  // namespace moue
