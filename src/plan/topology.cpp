@@ -14,6 +14,7 @@ namespace moue {
 namespace {
 
 constexpr int64_t kFar = int64_t{1} << 31;  // keeps start and window positions far from overflow
+constexpr int64_t kMostExperts = int64_t{1} << 24;
 
 std::vector<std::string> parameter_faults(const Topology& t) {
   std::vector<std::string> faults;
@@ -29,6 +30,7 @@ std::vector<std::string> parameter_faults(const Topology& t) {
   within("stride", t.stride, 1, kFar);
   within("origin", t.origin, -kFar, kFar);
   if (!faults.empty()) return faults;
+  within("layers times experts", t.layers * t.experts, 1, kMostExperts);
   const int64_t ring = t.layers * t.experts, distinct = ring / std::gcd(t.stride, ring);
   if (t.window > distinct) {
     faults.push_back(fmt::format(

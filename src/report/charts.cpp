@@ -91,7 +91,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
   }
   std::vector<double> ticks;
   for (double at = std::ceil(low / step - 1e-9); at * step <= high + 1e-9 * step; ++at)
-    ticks.push_back(at * step);
+    ticks.push_back(at * step + 0.0);
   return ticks;
 }
 
@@ -157,7 +157,7 @@ std::string square_chart(std::string_view title, std::string_view column_label,
     }
   }
   const size_t row_step = 1 + static_cast<size_t>(13 / cell),
-               column_step = 1 + static_cast<size_t>(26 / cell);
+               column_step = 1 + static_cast<size_t>(22 / cell);
   for (size_t r = 0; r < rows.size(); r += row_step) {
     svg.text(kLeft - 8, kTop + (static_cast<double>(r) + 0.5) * cell + 4, fmt::format("{}", r),
              Anchor::End);

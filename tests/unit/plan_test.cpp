@@ -164,6 +164,8 @@ TEST_CASE("refusals name layers and numbers, all at once") {
                  "a window of 17 with stride 1 shows an expert twice on a ring of 16"));
   CHECK(contains(refusal(custom(100, 64, 4097)),
                  "more slots than the kernels hold, wanted at most 4096"));
+  CHECK(contains(refusal(custom(65536, 65536, 4096)),
+                 "layers times experts is 4294967296, wanted 1 to 16777216"));
   CHECK(refusal(custom(100, 64, 4096)) == "");
   CHECK(contains(refusal(custom(4, 4, 0)), "window is 0, wanted 1 to"));
   Topology far = custom(4, 4, 4, int64_t{1} << 40);

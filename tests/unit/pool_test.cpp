@@ -2,6 +2,7 @@
 // tests/golden/moue.
 #include "moue/pool.h"
 
+#include "core/philox.h"
 #include "moue/checkpoint.h"
 #include "moue/family.h"
 #include "moue/plan.h"
@@ -357,6 +358,19 @@ TEST_CASE("psr draws anew each step, layer and seed, and the same for the same")
     for (size_t slot = 0; slot < 15; ++slot) often[slot] += m[2][5 + slot] / 4000;
   }
   for (double share : often) CHECK(share == Approx(7.0 / 15).margin(5 * std::sqrt(0.25 / 4000)));
+}
+
+TEST_CASE("psr opens the smallest draws of (step, layer, slot) under the seed") {
+  const Pool pool = read_pool(golden_config("half_staggered"));
+  const uint64_t seed = 0x123456789abcdef0;
+  const Visibility m = visibility_at(pool, Schedule::Psr, 31, 10, 50, seed);
+  for (uint32_t layer = 0; layer < 6; ++layer) {
+    std::vector<std::pair<uint32_t, size_t>> draws;
+    for (uint32_t slot = 5; slot < 20; ++slot)
+      draws.emplace_back(philox(seed, {31, layer, slot, 0})[0], slot);
+    std::sort(draws.begin(), draws.end());
+    for (size_t i = 0; i < draws.size(); ++i) CHECK(m[layer][draws[i].second] == (i < 7 ? 1 : 0));
+  }
 }
 
 TEST_CASE("schedules that open at once, or not yet") {

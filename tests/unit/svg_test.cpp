@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -77,6 +78,7 @@ TEST_CASE("ticks are round and cover the range") {
   CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   CHECK(round_ticks(-1, 1, 4) == std::vector<double>{-1, -0.5, 0, 0.5, 1});
   CHECK(round_ticks(3.2, 3.9, 4).size() <= 5);
+  CHECK_FALSE(std::signbit(round_ticks(0, 10, 5)[0]));
   CHECK(round_ticks(2, 2, 4) == std::vector<double>{2});
 }
 
