@@ -13,21 +13,22 @@ TrainData::TrainData(const TrainOptions& options, int64_t vocabulary)
              tokens_.num_windows(options.length), options.length, options.batch} {}
 
 Batch TrainData::batch(int64_t step) const {
-  const int64_t width = order_.length + 1;
-  Batch batch{at::empty({order_.batch, width}, at::kLong), {}, order_.batch * order_.length};
-  if (tokens_.has_mask()) batch.mask_BT = at::empty({order_.batch, order_.length}, at::kBool);
-  for (int64_t row = 0; row < order_.batch; ++row) {
+  const int64_t rows = order_.batch, length = order_.length;
+  Batch batch{at::empty({rows, length + 1}, at::kLong), {}, rows * length};
+  const at::Tensor mask = at::ones({rows, length}, at::kByte);
+  for (int64_t row = 0; row < rows; ++row) {
     const uint64_t position = order_.position(step, row);
-    int64_t* first = batch.rows_BT1.data_ptr<int64_t>() + row * width;
-    tokens_.read<int64_t>(position, {first, static_cast<size_t>(width)});
-    if (!batch.mask_BT.defined()) continue;
+    tokens_.read<int64_t>(position, {batch.rows_BT1.data_ptr<int64_t>() + row * (length + 1),
+                                     static_cast<size_t>(length + 1)});
     // A mask byte belongs to its token; the targets of a row start one token after its inputs.
-    bool* mask = batch.mask_BT.data_ptr<bool>() + row * order_.length;
-    static_assert(sizeof(bool) == 1);
-    tokens_.read_mask(position + 1,
-                      {reinterpret_cast<uint8_t*>(mask), static_cast<size_t>(order_.length)});
+    if (tokens_.has_mask())
+      tokens_.read_mask(position + 1,
+                        {mask.data_ptr<uint8_t>() + row * length, static_cast<size_t>(length)});
   }
-  if (batch.mask_BT.defined()) batch.num_targets = batch.mask_BT.sum().item<int64_t>();
+  if (tokens_.has_mask()) {
+    batch.mask_BT = mask.ne(0);
+    batch.num_targets = batch.mask_BT.sum().item<int64_t>();
+  }
   return batch;
 }
 

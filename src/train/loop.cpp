@@ -6,7 +6,6 @@
 #include <chrono>
 
 #include "core/files.h"
-#include "core/sha256.h"
 #include "moue/error.h"
 #include "moue/log.h"
 #include "train/checkpoint.h"
@@ -203,9 +202,7 @@ Report train_model(const fs::path& model, const fs::path& out, const TrainOption
   refuse_wrong_kind(model, source.config(), options.control);
   set_threads(options.threads);
   if (step) verify_step(*step);
-  Trainer trainer(step ? open_checkpoint(*step) : source, options);
-  const std::string config = source.config().text();
-  trainer.state().fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
+  Trainer trainer(source, step ? open_checkpoint(*step) : source, options);
   if (step) trainer.restore(*step);
 
   Output output(out, options.resume);

@@ -12,6 +12,7 @@
 #include "core/sha256.h"
 #include "model/windows.h"
 #include "moue/error.h"
+#include "moue/log.h"
 #include "train/calibrate.h"
 #include "train/checkpoint.h"
 
@@ -41,21 +42,26 @@ bool all_open(const Visibility& visibility) {
 
 }  // namespace
 
-Trainer::Trainer(const Checkpoint& checkpoint, const TrainOptions& options)
-    : checkpoint_(checkpoint), options_(options) {
+Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const TrainOptions& options)
+    : source_(source), options_(options) {
   if (options_.control) options_.eta = 1;  // the ordinary loss of each layer on its own
   if (options_.micro_batch == 0) options_.micro_batch = options_.batch;
-  const ModelSpec spec = family_of(checkpoint.config()).spec(checkpoint.config());
+  const ModelSpec spec = family_of(source.config()).spec(source.config());
   const ModelOptions how{scalar_type(options.dtype), device_of(options.device), 0, true};
   data_ = std::make_unique<TrainData>(options_, spec.vocabulary);
   if (!options_.held_out.empty()) {
-    held_out_ = windows_of(
-        open_tokens(options_.held_out, options_.token_type, options_.length, spec.vocabulary),
-        options_.length);
+    const TokenFile tokens =
+        open_tokens(options_.held_out, options_.token_type, options_.length, spec.vocabulary);
+    held_out_ = windows_of(tokens, options_.length);
+    if (tokens.has_mask())
+      log_line("train", "{}: its mask has no effect, held-out loss counts every target",
+               options_.held_out.string());
   }
-  model_ = Model::open(checkpoint, how);
+  model_ = Model::open(weights, how);
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_));
   state_.fixed = fixed_options(options_);
+  const std::string config = source.config().text();
+  state_.fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
   state_.fixed["tokens"] = identity_of(data_->tokens());
   state_.opening = model_->is_moue() && model_->pool().state == PoolState::Closed;
   calibrated_ = model_->pool().calibrated;
@@ -174,7 +180,7 @@ std::filesystem::path Trainer::save(const std::filesystem::path& out,
   pool.calibrated = calibrated_;
   if (pool.state != PoolState::Relocked)
     pool.state = all_open(model_->visibility()) ? PoolState::Trained : PoolState::Opened;
-  return StepWriter{*model_, checkpoint_, *optimizer_, recipe}.write(out, state_, pool);
+  return StepWriter{*model_, source_, *optimizer_, recipe}.write(out, state_, pool);
 }
 
 }  // namespace moue

@@ -18,9 +18,9 @@ namespace moue {
 
 class Trainer {
  public:
-  /// Checks tokens and model; writes nothing. `checkpoint` is where the weights come from: the
-  /// model to be trained, or the step to go on from, which restore() then completes.
-  Trainer(const Checkpoint& checkpoint, const TrainOptions& options);
+  /// Checks tokens and model; writes nothing. `source` is the model to be trained; `weights` where
+  /// its weights come from: itself, or the step to go on from, which restore() then completes.
+  Trainer(const Checkpoint& source, const Checkpoint& weights, const TrainOptions& options);
 
   /// The first stage, for a closed pool that was never calibrated.
   void calibrate_if_new();
@@ -50,7 +50,7 @@ class Trainer {
   void update(const RouterShares& shares, StepRecord& record);
   void move_pool_bias(const PerSlot& f);
 
-  Checkpoint checkpoint_;
+  Checkpoint source_;
   TrainOptions options_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<TrainData> data_;
