@@ -165,15 +165,6 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
   }
 }
 
-uint64_t bytes_needed(const Checkpoint& source, const std::vector<Parameter>& parameters) {
-  uint64_t bytes = source.data_bytes();
-  for (const Parameter& parameter : parameters) {
-    const auto size = static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
-    bytes += size * (needs_master(parameter) ? 3 : 2);
-  }
-  return bytes;
-}
-
 }  // namespace
 
 bool needs_master(const Parameter& parameter) {
@@ -183,9 +174,18 @@ bool needs_master(const Parameter& parameter) {
 
 std::string step_name(int64_t step) { return fmt::format("step-{:06}", step); }
 
+uint64_t StepWriter::bytes() const {
+  uint64_t bytes = source.data_bytes();
+  for (const Parameter& parameter : model.parameters()) {
+    const auto size = static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
+    bytes += size * (needs_master(parameter) ? 3 : 2);
+  }
+  return bytes;
+}
+
 fs::path StepWriter::write(const fs::path& out, const TrainState& state, const Pool& pool) const {
   const std::string name = step_name(state.step);
-  require_space(out, bytes_needed(source, model.parameters()));
+  require_space(out, bytes());
   fs::remove_all(out / name);
   Staging staging(out / name);
   Manifest manifest = write_model(model, source, pool, recipe, staging.path());

@@ -20,6 +20,8 @@ struct StepWriter {
   const Optimizer& optimizer;
   std::string recipe;
 
+  /// Bytes of one step.
+  uint64_t bytes() const;
   /// Writes out/step-XXXXXX whole or not at all, then points out/latest to it. A step that is there
   /// already (a run that resumed before it) is replaced. `pool` is what the config says of it
   /// (state, calibrated).

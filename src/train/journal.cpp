@@ -71,15 +71,14 @@ void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
   write(json.dump());
 }
 
-void show_progress(const StepRecord& record, int64_t steps, double seconds_left) {
-  log_progress(
-      {.stage = "train",
-       .done = static_cast<double>(record.step),
-       .total = static_cast<double>(steps),
-       .unit = "steps",
-       .note = fmt::format("{} loss {:.4f} lr {:.3g} {} tok/s, {} left{}", to_string(record.stage),
-                           record.loss, record.lr, count_text(record.tokens_per_second),
-                           duration_text(seconds_left), record.skipped ? ", step skipped" : "")});
+void show_progress(const StepRecord& record, int64_t steps) {
+  log_progress({.stage = "train",
+                .done = static_cast<double>(record.step),
+                .total = static_cast<double>(steps),
+                .unit = "steps",
+                .note = fmt::format("{} loss {:.4f} lr {:.3g} {} tok/s{}", to_string(record.stage),
+                                    record.loss, record.lr, count_text(record.tokens_per_second),
+                                    record.skipped ? ", step skipped" : "")});
 }
 
 }  // namespace moue

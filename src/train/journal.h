@@ -49,7 +49,7 @@ class Journal {
   std::ofstream stream_;
 };
 
-/// Shows loss, learning rate, speed and the time left.
-void show_progress(const StepRecord& record, int64_t steps, double seconds_left);
+/// Shows stage, loss, learning rate and speed.
+void show_progress(const StepRecord& record, int64_t steps);
 
 }  // namespace moue

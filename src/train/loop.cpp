@@ -67,8 +67,10 @@ std::optional<fs::path> resume_point(const fs::path& out, bool resume) {
 
 class Run {
  public:
-  Run(Trainer& trainer, fs::path out, const TrainOptions& options, std::string recipe)
+  Run(Trainer& trainer, const StopSignals& stop, fs::path out, const TrainOptions& options,
+      std::string recipe)
       : trainer_(trainer),
+        stop_(stop),
         out_(std::move(out)),
         options_(options),
         recipe_(std::move(recipe)),
@@ -79,29 +81,30 @@ class Run {
     if (first_step_ > 0) return;
     trainer_.calibrate_if_new();
     hold_out();
+    if (stop_.asked())
+      throw Interrupted("[train] stopped before the first step, nothing was saved; start anew");
   }
 
-  /// Until the end, a wish to stop, or hopelessness. Returns whether a step was saved.
+  /// Until the end, a wish to stop, or hopelessness.
   void go(Output& output) {
-    const StopSignals stop;
     Stage before = Stage::Calibrate;
     while (!trainer_.done()) {
       last_ = trainer_.step();
+      output.keep();
       if (last_.stage != before)
         log_line("train", "step {}: stage {}", last_.step, to_string(before = last_.stage));
       journal_.add(last_);
       show();
-      const bool stopping = stop.asked() || last_.step == options_.stop_after;
+      const bool stopping = stop_.asked() || last_.step == options_.stop_after;
       if (trainer_.done()) trainer_.open_all();
       if (trainer_.done() || due(options_.eval_every)) hold_out();
       const bool hopeless = trainer_.state().skips.hopeless();
       if (trainer_.done() || stopping || hopeless || due(options_.save_every)) {
         saved_ = trainer_.save(out_, recipe_);
-        output.keep();
         log_line("train", "saved {}", saved_.string());
       }
       if (hopeless) give_up();
-      if (stop.asked() && !trainer_.done()) interrupt();
+      if (stop_.asked() && !trainer_.done()) interrupt();
       if (stopping) return;
     }
   }
@@ -127,6 +130,10 @@ class Run {
     report.facts.push_back({"checkpoint", saved_.string(), ""});
     if (options_.held_out.empty())
       report.warnings.push_back("no --held_out: the loss was measured on training tokens only");
+    if (idle_warmup())
+      report.warnings.push_back(fmt::format(
+          "trajectory = off: nothing moved before step {}; open.from = 0 starts at once",
+          trainer_.schedule().opens_at()));
     return report;
   }
 
@@ -134,6 +141,11 @@ class Run {
 
  private:
   bool due(int64_t every) const { return every > 0 && last_.step % every == 0; }
+
+  bool idle_warmup() const {
+    return options_.trajectory == "off" && trainer_.schedule().opening() &&
+           trainer_.schedule().opens_at() > 0;
+  }
 
   static double largest(const std::vector<double>& values) {
     return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
@@ -146,9 +158,7 @@ class Run {
 
   void show() {
     seconds_ += last_.seconds;
-    const auto done = static_cast<double>(last_.step - first_step_);
-    show_progress(last_, options_.steps,
-                  seconds_ / done * static_cast<double>(options_.steps - last_.step));
+    show_progress(last_, options_.steps);
   }
 
   void hold_out() {
@@ -174,6 +184,7 @@ class Run {
   }
 
   Trainer& trainer_;
+  const StopSignals& stop_;
   fs::path out_;
   const TrainOptions& options_;
   std::string recipe_;
@@ -205,8 +216,10 @@ Report train_model(const fs::path& model, const fs::path& out, const TrainOption
   Trainer trainer(source, step ? open_checkpoint(*step) : source, options);
   if (step) trainer.restore(*step);
 
+  trainer.require_room(out);
+  const StopSignals stop;
   Output output(out, options.resume);
-  Run run(trainer, out, options, recipe_of(out, options.recipe, step.has_value()));
+  Run run(trainer, stop, out, options, recipe_of(out, options.recipe, step.has_value()));
   if (step) run.saved(*step);
   run.begin();
   run.go(output);

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/files.h"
 #include "core/sha256.h"
 #include "model/windows.h"
 #include "moue/error.h"
@@ -172,6 +173,10 @@ std::optional<HeldOut> Trainer::evaluate_held_out() {
 void Trainer::open_all() {
   if (model_->is_moue() && model_->pool().state != PoolState::Relocked)
     set_visibility(open_visibility(model_->pool()));
+}
+
+void Trainer::require_room(const std::filesystem::path& out) const {
+  require_space(out, StepWriter{*model_, source_, *optimizer_, ""}.bytes());
 }
 
 std::filesystem::path Trainer::save(const std::filesystem::path& out,

@@ -33,6 +33,8 @@ class Trainer {
   std::optional<HeldOut> evaluate_held_out();
   /// What a finished pool looks like: every slot open.
   void open_all();
+  /// Throws Error where `out` has no room for one step.
+  void require_room(const std::filesystem::path& out) const;
   /// Writes out/step-XXXXXX and returns it.
   std::filesystem::path save(const std::filesystem::path& out, const std::string& recipe) const;
 

@@ -139,6 +139,39 @@ TEST_CASE("the warm-up leaves all but the trajectory as it was", "[train]") {
   CHECK(moved > 5);
 }
 
+TEST_CASE("trajectory = off moves all but the trajectory", "[train]") {
+  PicoRun run;
+  run.options.trajectory = "off";
+  const Report report = train_model(run.model, run.out("run"), run.options);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Contains("nothing moved before step 4"));
+  const Checkpoint step = open_checkpoint(run.out("run") / "step-000020");
+  const Checkpoint source = open_checkpoint(run.model);
+  for (const TensorInfo& tensor : source.tensors()) {
+    CAPTURE(tensor.name);
+    const bool same = step.read(step.at(tensor.name)) == source.read(tensor);
+    CHECK(same == (tensor.bytes == 0 || tensor.name.find("trajectory") != std::string::npos));
+  }
+}
+
+TEST_CASE("saving on the way changes nothing", "[train]") {
+  PicoRun run;
+  train_model(run.model, run.out("plain"), run.options);
+  run.options.save_every = 8;
+  train_model(run.model, run.out("often"), run.options);
+  CHECK(names_in(run.out("often")) == std::vector<std::string>{"latest", "step-000008",
+                                                               "step-000016", "step-000020",
+                                                               "train.jsonl"});
+  CHECK(differing_files(run.out("plain") / "step-000020", run.out("often") / "step-000020") ==
+        std::vector<std::string>());
+  CHECK(journal_lines(run.out("plain")) == journal_lines(run.out("often")));
+  // A finished run has nothing left to do.
+  run.options.resume = true;
+  const Report report = train_model(run.model, run.out("often"), run.options);
+  CHECK(fact(report, "steps") == 20);
+  CHECK(journal_lines(run.out("plain")) == journal_lines(run.out("often")));
+}
+
 TEST_CASE("the control trains the source under its own names", "[train]") {
   PicoRun run;
   run.options.control = true;

@@ -32,7 +32,8 @@ struct Stopped {
   fs::path half = run.out("half");
   fs::path step = half / "step-000010";
 
-  Stopped() {
+  explicit Stopped(const std::string& dtype = "float32") {
+    run.options.dtype = dtype;
     train_model(run.model, whole, run.options);
     TrainOptions options = run.options;
     options.stop_after = 10;
@@ -83,7 +84,7 @@ TEST_CASE("10 steps, a fresh process and 10 steps are 20 steps, bit for bit", "[
 }
 
 TEST_CASE("nothing left out: the control of the tests below", "[resume]") {
-  Stopped stopped;
+  Stopped stopped(GENERATE("float32", "bfloat16"));
   CHECK(stopped.resumed() == kNone);
 }
 
