@@ -13,9 +13,9 @@
 
 namespace moue {
 
-/// A directory with config.json and model.safetensors or model.safetensors.index.json. Headers are read and
-/// checked when it is opened (every tensor in exactly one shard, index and shards agree, names stay inside
-/// the directory); bytes are read on demand. Copies share one state.
+/// A directory with config.json and model.safetensors or model.safetensors.index.json. Headers are
+/// read and checked when it is opened (every tensor in exactly one shard, index and shards agree,
+/// names stay inside the directory); bytes are read on demand. Copies share one state.
 class Checkpoint {
  public:
   struct Contents {

@@ -13,15 +13,16 @@
 
 namespace moue {
 
-/// Keys may be dotted paths ("rope_parameters.rope_theta"). A null value counts as absent. Where a list
-/// of keys is taken, the first present one wins (the field's names drift between releases).
+/// Keys may be dotted paths ("rope_parameters.rope_theta"). A null value counts as absent. Where a
+/// list of keys is taken, the first present one wins (the field's names drift between releases).
 /// Every accessor throws Error naming the file, the key, the value seen and the type wanted.
 class Config {
  public:
   using Json = nlohmann::ordered_json;
   using Keys = std::initializer_list<std::string_view>;
 
-  /// Parses strictly: UTF-8, an object, no duplicate keys, depth at most 64. `origin` names it in errors.
+  /// Parses strictly: UTF-8, an object, no duplicate keys, depth at most 64. `origin` names it in
+  /// errors.
   static Config parse(std::string_view text, std::string origin);
   static Config read(const std::filesystem::path& file);
   explicit Config(Json json, std::string origin = "config.json");

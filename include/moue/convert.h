@@ -11,14 +11,15 @@
 namespace moue {
 
 struct ConvertOptions {
-  std::string layout = "linked";  ///< the source's shards (reflink, hard link, symlink, copy) + one new file
-  int64_t seed = 0;               ///< draws the trajectory keys and queries
-  std::string recipe;             ///< resolved recipe, stored in the manifest
+  std::string layout =
+      "linked";        ///< the source's shards (reflink, hard link, symlink, copy) + one new file
+  int64_t seed = 0;    ///< draws the trajectory keys and queries
+  std::string recipe;  ///< resolved recipe, stored in the manifest
 };
 
-/// Writes `out` whole or not at all; the source is only read. `statistics` (may be null) gives beta and a.
-/// Throws Error where `out` exists, the plan is of another source, or the disk is full. The report says how each
-/// file was linked, what was written and how to go back.
+/// Writes `out` whole or not at all; the source is only read. `statistics` (may be null) gives beta
+/// and a. Throws Error where `out` exists, the plan is of another source, or the disk is full. The
+/// report says how each file was linked, what was written and how to go back.
 Report convert(const Checkpoint& source, const Plan& plan, const Statistics* statistics,
                const std::filesystem::path& out, const ConvertOptions& options);
 

@@ -7,8 +7,9 @@
 
 namespace moue {
 
-/// Reads headers only. Facts: family, architecture, dtype, parameters (total, active per token), bytes, shards;
-/// tables: roles, layers, shards; for a MoUE also its pool. Throws Error with all faults of the checkpoint.
+/// Reads headers only. Facts: family, architecture, dtype, parameters (total, active per token),
+/// bytes, shards; tables: roles, layers, shards; for a MoUE also its pool. Throws Error with all
+/// faults of the checkpoint.
 Report inspect(const Checkpoint& source, const Family& family);
 
 }  // namespace moue

@@ -1,4 +1,5 @@
-// measure: runs a model on tokens and reports loads, margins, output scales, and with a plan its calibration.
+// measure: runs a model on tokens and reports loads, margins, output scales, and with a plan its
+// calibration.
 #pragma once
 
 #include <filesystem>
@@ -11,18 +12,19 @@
 namespace moue {
 
 struct MeasureOptions {
-  std::filesystem::path tokens;     ///< token file (raw .u16/.u32, llm.c, Megatron)
-  std::string token_type;           ///< "u16", "u32", "" = by the file's name or header
-  int64_t max_tokens = 100000;      ///< stops after this many; 0 = the whole file
-  int64_t length = 256;             ///< tokens per window
-  int64_t batch = 16;               ///< windows per forward pass
-  double eps = 0.02;                ///< quantile of the calibration, per layer
-  std::string dtype = "float32";    ///< arithmetic: float32 | bfloat16
-  std::string device = "cpu";       ///< cpu | cuda
-  int64_t threads = 0;              ///< 0 = all cores
+  std::filesystem::path tokens;   ///< token file (raw .u16/.u32, llm.c, Megatron)
+  std::string token_type;         ///< "u16", "u32", "" = by the file's name or header
+  int64_t max_tokens = 100000;    ///< stops after this many; 0 = the whole file
+  int64_t length = 256;           ///< tokens per window
+  int64_t batch = 16;             ///< windows per forward pass
+  double eps = 0.02;              ///< quantile of the calibration, per layer
+  std::string dtype = "float32";  ///< arithmetic: float32 | bfloat16
+  std::string device = "cpu";     ///< cpu | cuda
+  int64_t threads = 0;            ///< 0 = all cores
 };
 
-/// Needs LibTorch. `plan` may be null. Throws Error for tokens beyond the vocabulary, naming file and position.
+/// Needs LibTorch. `plan` may be null. Throws Error for tokens beyond the vocabulary, naming file
+/// and position.
 Statistics measure(const Checkpoint& source, const Plan* plan, const MeasureOptions& options);
 
 }  // namespace moue

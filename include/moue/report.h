@@ -1,4 +1,5 @@
-// Report: what was measured or compared, and by how much; as text, JSON or a self-contained HTML page.
+// Report: what was measured or compared, and by how much; as text, JSON or a self-contained HTML
+// page.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,7 @@ struct Check {
 };
 
 struct Table {
-  std::string key;    ///< JSON key
+  std::string key;  ///< JSON key
   std::string title;
   std::vector<std::string> columns;
   std::vector<std::vector<Value>> rows;
@@ -44,7 +45,7 @@ struct Picture {
 };
 
 struct Report {
-  std::string verb;   ///< "inspect", "validate", ...
+  std::string verb;  ///< "inspect", "validate", ...
   std::string title;
   std::vector<Fact> facts;
   std::vector<Check> checks;
@@ -56,7 +57,8 @@ struct Report {
 };
 
 std::string to_text(const Report& report);
-std::string to_json(const Report& report);  ///< one object: verb, title, facts, checks, tables, warnings, passed
+std::string to_json(
+    const Report& report);  ///< one object: verb, title, facts, checks, tables, warnings, passed
 std::string to_html(const Report& report);  ///< loads nothing, runs nothing
 
 /// "1.5 GiB", "14.2 M", "3 m 20 s", as every verb prints them.

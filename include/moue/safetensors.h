@@ -17,12 +17,32 @@ namespace moue {
 
 /// Element types of the format, in its own order of size.
 enum class Dtype : uint8_t {
-  Bool, F4, F6E2M3, F6E3M2, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ,
-  I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64,
+  Bool,
+  F4,
+  F6E2M3,
+  F6E3M2,
+  U8,
+  I8,
+  F8E5M2,
+  F8E4M3,
+  F8E8M0,
+  F8E4M3FNUZ,
+  F8E5M2FNUZ,
+  I16,
+  U16,
+  F16,
+  BF16,
+  I32,
+  U32,
+  F32,
+  C64,
+  F64,
+  I64,
+  U64,
 };
 
-std::string_view dtype_name(Dtype dtype);                   ///< as in the file: "BF16"
-std::optional<Dtype> dtype_of(std::string_view name);       ///< nothing for a name the format lacks
+std::string_view dtype_name(Dtype dtype);              ///< as in the file: "BF16"
+std::optional<Dtype> dtype_of(std::string_view name);  ///< nothing for a name the format lacks
 int dtype_bits(Dtype dtype);
 
 /// "[5, 24]", as messages show a shape.
@@ -45,8 +65,8 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& file);
 
   const std::filesystem::path& path() const;
-  uint64_t size() const;          ///< bytes of the whole file
-  uint64_t data_offset() const;   ///< where tensor data starts
+  uint64_t size() const;                           ///< bytes of the whole file
+  uint64_t data_offset() const;                    ///< where tensor data starts
   const std::vector<TensorInfo>& tensors() const;  ///< in order of offset
   const std::map<std::string, std::string>& metadata() const;
   const TensorInfo* find(std::string_view name) const;
@@ -77,9 +97,11 @@ struct FileDigest {
   std::string sha256;  ///< 64 lower-case hexadecimal digits
 };
 
-/// Writes tensors in the given order with an aligned data start, and syncs the file. The file must not
-/// exist. The same input gives the same bytes. Throws Error naming the file (disk full, bad path).
+/// Writes tensors in the given order with an aligned data start, and syncs the file. The file must
+/// not exist. The same input gives the same bytes. Throws Error naming the file (disk full, bad
+/// path).
 FileDigest write_safetensors(const std::filesystem::path& file, std::span<const TensorView> tensors,
-                             const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                             const std::map<std::string, std::string>& metadata = {
+                                 {"format", "pt"}});
 
 }  // namespace moue

@@ -12,38 +12,39 @@ namespace moue {
 
 struct TrainOptions {
   std::filesystem::path tokens;
-  std::filesystem::path held_out;    ///< "" = no evaluation
-  std::string token_type;            ///< "u16", "u32", "" = by name or header
-  bool control = false;              ///< the model is the unconverted source
-  bool resume = false;               ///< go on from the latest step in `out`
+  std::filesystem::path held_out;  ///< "" = no evaluation
+  std::string token_type;          ///< "u16", "u32", "" = by name or header
+  bool control = false;            ///< the model is the unconverted source
+  bool resume = false;             ///< go on from the latest step in `out`
 
-  int64_t steps = 500;               ///< optimizer steps
-  int64_t batch = 16;                ///< rows per step
-  int64_t micro_batch = 0;           ///< rows per forward; 0 = batch
-  int64_t length = 256;              ///< inputs per row
-  std::string order = "shuffled";    ///< shuffled | sequential: row i of a step at token (step * batch + i) * length
+  int64_t steps = 500;      ///< optimizer steps
+  int64_t batch = 16;       ///< rows per step
+  int64_t micro_batch = 0;  ///< rows per forward; 0 = batch
+  int64_t length = 256;     ///< inputs per row
+  std::string order =
+      "shuffled";  ///< shuffled | sequential: row i of a step at token (step * batch + i) * length
   int64_t seed = 0;
 
   double lr = 1e-3;
-  std::string schedule = "cosine";   ///< cosine (to min_lr * lr) | constant
-  std::optional<int64_t> warmup;     ///< steps; unset = 2 % of steps
-  double min_lr = 0.1;               ///< fraction of lr at the end
+  std::string schedule = "cosine";  ///< cosine (to min_lr * lr) | constant
+  std::optional<int64_t> warmup;    ///< steps; unset = 2 % of steps
+  double min_lr = 0.1;              ///< fraction of lr at the end
   double weight_decay = 0.1;
   std::vector<double> betas = {0.9, 0.95};
   double adam_eps = 1e-8;
-  double clip = 1.0;                 ///< global gradient norm; 0 = off
+  double clip = 1.0;  ///< global gradient norm; 0 = off
 
-  double alpha = 0.01;               ///< balance loss coefficient
+  double alpha = 0.01;                  ///< balance loss coefficient
   std::optional<int64_t> alpha_warmup;  ///< steps; unset = 2 % of steps
-  double kappa = 1.0;                ///< exposure exponent of the target share
-  double eta = 0.1;                  ///< share of the per-layer sum; a control uses 1
+  double kappa = 1.0;                   ///< exposure exponent of the target share
+  double eta = 0.1;                     ///< share of the per-layer sum; a control uses 1
   std::string statistics = "previous";  ///< previous | step: whose counts the balance loss uses
-  double pool_bias = 1e-3;           ///< update rate u of the pool's selection bias; 0 = off
-  std::string trajectory = "full";   ///< full | detach | off
-  double new_lr_multiplier = 1.0;    ///< on the tensors under "moue."
+  double pool_bias = 1e-3;              ///< update rate u of the pool's selection bias; 0 = off
+  std::string trajectory = "full";      ///< full | detach | off
+  double new_lr_multiplier = 1.0;       ///< on the tensors under "moue."
 
   struct Calibrate {
-    int64_t tokens = 100000;         ///< 0 = skip
+    int64_t tokens = 100000;  ///< 0 = skip
     double eps = 0.02;
   } calibrate;
   struct Open {
@@ -52,17 +53,19 @@ struct TrainOptions {
     double until = 0.4;                 ///< t_e as a fraction of steps
   } open;
 
-  int64_t eval_every = 100;          ///< steps between held-out losses; 0 = only at both ends
-  int64_t save_every = 0;            ///< steps between checkpoints; 0 = only the last
-  int64_t stop_after = 0;            ///< save and stop after this step; 0 = run to the end
-  std::string dtype = "float32";     ///< compute: float32 | bfloat16 (master weights are float32)
+  int64_t eval_every = 100;       ///< steps between held-out losses; 0 = only at both ends
+  int64_t save_every = 0;         ///< steps between checkpoints; 0 = only the last
+  int64_t stop_after = 0;         ///< save and stop after this step; 0 = run to the end
+  std::string dtype = "float32";  ///< compute: float32 | bfloat16 (master weights are float32)
   std::string device = "cpu";
-  int64_t threads = 0;               ///< 0 = all cores
-  std::string recipe;                ///< resolved recipe, written beside the result
+  int64_t threads = 0;  ///< 0 = all cores
+  std::string recipe;   ///< resolved recipe, written beside the result
 };
 
-/// Needs LibTorch. `model` is a MoUE directory, or with `control` any supported checkpoint. Writes out/train.jsonl,
-/// out/step-XXXXXX/ (a loadable model and training/), out/latest. Throws Error, or Interrupted once saved.
-Report train(const std::filesystem::path& model, const std::filesystem::path& out, const TrainOptions& options);
+/// Needs LibTorch. `model` is a MoUE directory, or with `control` any supported checkpoint. Writes
+/// out/train.jsonl, out/step-XXXXXX/ (a loadable model and training/), out/latest. Throws Error, or
+/// Interrupted once saved.
+Report train(const std::filesystem::path& model, const std::filesystem::path& out,
+             const TrainOptions& options);
 
 }  // namespace moue

@@ -1,4 +1,5 @@
-// The version of the tool: CHANGELOG.md, CMakeLists.txt, the manifest and `moue --version` say the same.
+// The version of the tool: CHANGELOG.md, CMakeLists.txt, the manifest and `moue --version` say the
+// same.
 #pragma once
 
 namespace moue {

@@ -14,19 +14,19 @@ constexpr std::string_view kStyle = R"(
 .moue-svg { --ink: #1b1f24; --paper: #ffffff; --line: #d4d9e0; --a: #1f5fa8; --b: #b3440d; --c: #1c7a3e; --d: #7a2fa8; }
 @media (prefers-color-scheme: dark) { .moue-svg { --ink: #e4e8ee; --paper: #14171c; --line: #363d49; --a: #7fb3f0;
   --b: #f0a36b; --c: #78cf95; --d: #cb9af0; } }
-.moue-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+.moue-svg text { fill: #1b1f24; fill: var(--ink); font: 12px system-ui, sans-serif; }
 .moue-svg .title { font-size: 15px; font-weight: 600; }
-.moue-svg .paper { fill: var(--paper); }
-.moue-svg .solid { fill: var(--a); }
-.moue-svg .hollow { fill: var(--b); fill-opacity: .18; stroke: var(--b); }
-.moue-svg .frame { fill: none; stroke: var(--line); }
-.moue-svg .grid { stroke: var(--line); }
-.moue-svg .axis { stroke: var(--ink); }
+.moue-svg .paper { fill: #ffffff; fill: var(--paper); }
+.moue-svg .solid { fill: #1f5fa8; fill: var(--a); }
+.moue-svg .hollow { fill: #b3440d; fill: var(--b); fill-opacity: .18; stroke: #b3440d; stroke: var(--b); }
+.moue-svg .frame { fill: none; stroke: #d4d9e0; stroke: var(--line); }
+.moue-svg .grid { stroke: #d4d9e0; stroke: var(--line); }
+.moue-svg .axis { stroke: #1b1f24; stroke: var(--ink); }
 .moue-svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.moue-svg .s0 { stroke: var(--a); } .moue-svg .s1 { stroke: var(--b); stroke-dasharray: 7 3; }
-.moue-svg .s2 { stroke: var(--c); stroke-dasharray: 2 3; } .moue-svg .s3 { stroke: var(--d); stroke-dasharray: 9 3 2 3; }
-.moue-svg .m0 { fill: var(--a); } .moue-svg .m1 { fill: var(--b); } .moue-svg .m2 { fill: var(--c); }
-.moue-svg .m3 { fill: var(--d); }
+.moue-svg .s0 { stroke: #1f5fa8; stroke: var(--a); } .moue-svg .s1 { stroke: #b3440d; stroke: var(--b); stroke-dasharray: 7 3; }
+.moue-svg .s2 { stroke: #1c7a3e; stroke: var(--c); stroke-dasharray: 2 3; } .moue-svg .s3 { stroke: #7a2fa8; stroke: var(--d); stroke-dasharray: 9 3 2 3; }
+.moue-svg .m0 { fill: #1f5fa8; fill: var(--a); } .moue-svg .m1 { fill: #b3440d; fill: var(--b); } .moue-svg .m2 { fill: #1c7a3e; fill: var(--c); }
+.moue-svg .m3 { fill: #7a2fa8; fill: var(--d); }
 )";
 
 constexpr std::array<std::string_view, 9> kClasses = {"solid", "hollow", "frame", "grid", "axis",
