@@ -80,8 +80,13 @@ void Staging::take() {
     if (!lock_partial(stale, partial_)) {
       fail("files", "{} is being made by another process", target_.native());
     }
+    std::error_code error;
+    fs::remove_all(partial_, error);
+    if (error) {
+      fail("files", "{}, left by a run that was interrupted, cannot be removed: {}",
+           partial_.native(), error.message());
+    }
     log_line("files", "removed {}, left by a run that was interrupted", partial_.native());
-    fs::remove_all(partial_);
   } else if (stands(partial_)) {
     fail("files", "{} is in the way of {}; remove it", partial_.native(), target_.native());
   }

@@ -8,7 +8,7 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
-#include <chrono>
+#include <ctime>
 
 namespace moue {
 namespace {
@@ -93,11 +93,11 @@ TEST_CASE("JSON is only so deep", "[json]") {
 TEST_CASE("a long JSON object is read in linear time", "[json]") {
   std::string text = "{\"key\":0";
   for (int i = 0; i < 200'000; ++i) text += fmt::format(",\"k{}\":{}", i, i);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: others may keep the machine busy
   CHECK(parse(text + "}").size() == 200'001);
   CHECK(refusal(text + ",\"k7\":0}") != "");
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-  CHECK(time.count() < 20);  // each key held against all before it would take minutes
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  CHECK(seconds < 20);  // each key held against all before it would take minutes
 }
 
 TEST_CASE("a JSON file is read up to its limit", "[json]") {
