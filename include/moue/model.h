@@ -132,6 +132,8 @@ class Model {
 
 /// "float32" | "bfloat16". Throws Error naming the word.
 at::ScalarType scalar_type(const std::string& dtype);
+/// What a stored tensor computes as. Throws Error naming the tensor where it is no float type.
+at::ScalarType scalar_type(Dtype dtype, const std::string& tensor);
 /// "cpu" | "cuda". Throws Error where LibTorch sees no such device.
 at::Device device_of(const std::string& device);
 /// 0 = all cores.

@@ -15,6 +15,22 @@ at::ScalarType scalar_type(const std::string& dtype) {
   fail("model", "dtype is '{}', wanted float32 or bfloat16", dtype);
 }
 
+at::ScalarType scalar_type(Dtype dtype, const std::string& tensor) {
+  switch (dtype) {
+    case Dtype::F64:
+      return at::kDouble;
+    case Dtype::F32:
+      return at::kFloat;
+    case Dtype::F16:
+      return at::kHalf;
+    case Dtype::BF16:
+      return at::kBFloat16;
+    default:
+      fail("model", "{} is stored as {}, wanted F64, F32, F16 or BF16 to compute with", tensor,
+           dtype_name(dtype));
+  }
+}
+
 at::Device device_of(const std::string& device) {
   if (device == "cpu") return at::kCPU;
   if (device != "cuda") fail("model", "device is '{}', wanted cpu or cuda", device);

@@ -10,23 +10,6 @@ namespace {
 
 constexpr int64_t kSmall = 1 << 20;  // elements: norms, routers and pool tensors stay resident
 
-at::ScalarType scalar_of(Dtype dtype, const std::string& name) {
-  switch (dtype) {
-    case Dtype::F32:
-      return at::kFloat;
-    case Dtype::BF16:
-      return at::kBFloat16;
-    case Dtype::F16:
-      return at::kHalf;
-    case Dtype::F64:
-      return at::kDouble;
-    default:
-      fail("model",
-           "{} is stored as {}, which the model cannot compute with; wanted F64, F32, F16 or BF16",
-           name, dtype_name(dtype));
-  }
-}
-
 int64_t numel_of(const DiskTensor& disk) {
   int64_t size = 1;
   for (int64_t n : disk.shape) size *= n;
@@ -68,7 +51,7 @@ at::Tensor Weights::load(const WeightPlan& plan, int64_t begin, int64_t end) con
     if (disk.offset < begin || disk.offset + size > end) continue;
     const TensorInfo& tensor = checkpoint_.at(disk.name);
     at::Tensor slice = result.narrow(0, disk.offset - begin, size);
-    const at::ScalarType stored = scalar_of(tensor.dtype, tensor.name);
+    const at::ScalarType stored = scalar_type(tensor.dtype, tensor.name);
     at::Tensor raw = stored == dtype ? slice : at::empty({size}, stored);
     checkpoint_.read(tensor, 0, {static_cast<std::byte*>(raw.data_ptr()), tensor.bytes});
     if (stored != dtype) slice.copy_(raw);

@@ -30,7 +30,7 @@ Trained trained_tensors(const std::vector<Parameter>& parameters) {
   for (const Parameter& parameter : parameters) {
     for (const DiskTensor& disk : parameter.disk) {
       Stored stored{disk.name, disk.dtype, disk.shape, {}};
-      const at::ScalarType type = scalar_type_of(disk.dtype);
+      const at::ScalarType type = scalar_type(disk.dtype, disk.name);
       const auto elements = static_cast<int64_t>(stored.bytes()) * 8 / dtype_bits(disk.dtype);
       const at::Tensor piece = parameter.master.reshape({-1}).narrow(0, disk.offset, elements);
       stored.make = [piece, type] { return host_tensor(piece, type); };

@@ -59,22 +59,6 @@ void write_shards(const std::filesystem::path& directory, const std::string& ste
   }
 }
 
-at::ScalarType scalar_type_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::F64:
-      return at::kDouble;
-    case Dtype::F32:
-      return at::kFloat;
-    case Dtype::F16:
-      return at::kHalf;
-    case Dtype::BF16:
-      return at::kBFloat16;
-    default:
-      fail("train", "a trained tensor is stored as {}, wanted F64, F32, F16 or BF16",
-           dtype_name(dtype));
-  }
-}
-
 at::Tensor host_tensor(const at::Tensor& tensor, at::ScalarType type) {
   return tensor.detach().to(at::kCPU, type).contiguous();
 }

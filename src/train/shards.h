@@ -42,9 +42,6 @@ void write_tensors(const std::filesystem::path& directory, const std::string& fi
 /// tensor).
 void write_shards(const std::filesystem::path& directory, const std::string& stem,
                   std::span<const Stored> tensors, uint64_t most, Written& written);
-
-/// The element type of LibTorch behind a float dtype of the format. Throws Error for others.
-at::ScalarType scalar_type_of(Dtype dtype);
 /// A contiguous CPU copy (or the tensor itself) in this element type.
 at::Tensor host_tensor(const at::Tensor& tensor, at::ScalarType type);
 
