@@ -20,6 +20,9 @@ inline constexpr double kDoubleSum = 1e-12;
 /// float32 AdamW beside torch::optim::AdamW after 20 steps: they round lr / bias correction at
 /// other places.
 inline constexpr double kAdamw = 2e-6;
+/// Losses of 20 pico steps in float32 on two devices: other sums, and AdamW divides tiny gradients
+/// by themselves.
+inline constexpr double kDeviceTraining = 2e-3;
 /// The same step with 1 or 4 micro-batches in float32: sums over tokens are split, relative to the
 /// largest.
 inline constexpr double kMicroBatch = 2e-5;
