@@ -38,6 +38,8 @@ enum class GroupScore : uint8_t { Best, SumOfTwo };  ///< what a group of expert
 struct NormSpec {
   NormKind kind = NormKind::Rms;
   double eps = 1e-5;
+  double final_eps = 0;  ///< of the last norm; 0 = eps (JetMoE's layers do not read the config's)
+  double inner_eps = 1e-6;  ///< of the norms inside latent and linear attention
   bool bias = false;
   bool gain_in_float32 = false;  ///< the gain multiplies before xhat is rounded (gpt-oss)
 };
