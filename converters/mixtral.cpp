@@ -37,7 +37,6 @@ Family mixtral() {
   using enum Role;
   return {
       .architectures = {"MixtralForCausalLM"},
-      .geometry = [](const Config& c) { return geometry_of(mixtral_spec(c)); },
       .spec = mixtral_spec,
       .tensors =
           {
@@ -55,14 +54,17 @@ Family mixtral() {
               {"model.layers.{L}.self_attn.v_proj.weight", Value, "G*A D", Layers::All},
               {"model.layers.{L}.self_attn.o_proj.weight", AttentionOutput, "D H*A", Layers::All},
               {"model.layers.{L}.post_attention_layernorm.weight", MlpNorm, "D", Layers::All},
-              {"model.layers.{L}.block_sparse_moe.gate.weight", Router, "E D", Layers::Moe},
-              {"model.layers.{L}.block_sparse_moe.experts.{E}.w1.weight", ExpertGate, "F D",
-               Layers::Moe},
-              {"model.layers.{L}.block_sparse_moe.experts.{E}.w3.weight", ExpertUp, "F D",
-               Layers::Moe},
-              {"model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight", ExpertDown, "D F",
-               Layers::Moe},
           },
+      .forms = {{"per expert",
+                 {
+                     {"model.layers.{L}.block_sparse_moe.gate.weight", Router, "E D", Layers::Moe},
+                     {"model.layers.{L}.block_sparse_moe.experts.{E}.w1.weight", ExpertGate, "F D",
+                      Layers::Moe},
+                     {"model.layers.{L}.block_sparse_moe.experts.{E}.w3.weight", ExpertUp, "F D",
+                      Layers::Moe},
+                     {"model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight", ExpertDown, "D F",
+                      Layers::Moe},
+                 }}},
   };
 }
 

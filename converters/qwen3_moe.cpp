@@ -53,7 +53,6 @@ Family qwen3_moe() {
   using enum Role;
   return {
       .architectures = {"Qwen3MoeForCausalLM"},
-      .geometry = [](const Config& c) { return geometry_of(qwen3_moe_spec(c)); },
       .spec = qwen3_moe_spec,
       .tensors =
           {
@@ -78,14 +77,20 @@ Family qwen3_moe() {
               {"model.layers.{L}.self_attn.o_proj.bias", AttentionOutputBias, "D", Layers::All,
                true},
               {"model.layers.{L}.post_attention_layernorm.weight", MlpNorm, "D", Layers::All},
-              {"model.layers.{L}.mlp.gate.weight", Router, "E D", Layers::Moe},
-              {"model.layers.{L}.mlp.experts.{E}.gate_proj.weight", ExpertGate, "F D", Layers::Moe},
-              {"model.layers.{L}.mlp.experts.{E}.up_proj.weight", ExpertUp, "F D", Layers::Moe},
-              {"model.layers.{L}.mlp.experts.{E}.down_proj.weight", ExpertDown, "D F", Layers::Moe},
               {"model.layers.{L}.mlp.gate_proj.weight", DenseGate, "I D", Layers::Dense},
               {"model.layers.{L}.mlp.up_proj.weight", DenseUp, "I D", Layers::Dense},
               {"model.layers.{L}.mlp.down_proj.weight", DenseDown, "D I", Layers::Dense},
           },
+      .forms = {{"per expert",
+                 {
+                     {"model.layers.{L}.mlp.gate.weight", Router, "E D", Layers::Moe},
+                     {"model.layers.{L}.mlp.experts.{E}.gate_proj.weight", ExpertGate, "F D",
+                      Layers::Moe},
+                     {"model.layers.{L}.mlp.experts.{E}.up_proj.weight", ExpertUp, "F D",
+                      Layers::Moe},
+                     {"model.layers.{L}.mlp.experts.{E}.down_proj.weight", ExpertDown, "D F",
+                      Layers::Moe},
+                 }}},
   };
 }
 

@@ -26,12 +26,13 @@ struct ModelOptions {
   bool train = false;  ///< parameters get gradients and float32 masters; needs memory = 0
 };
 
-/// A contiguous piece of a parameter under its name on disk.
+/// A contiguous piece of a parameter and where it lies on disk.
 struct DiskTensor {
   std::string name;
   int64_t offset = 0;  ///< in elements of the parameter
   std::vector<int64_t> shape;
   Dtype dtype = Dtype::F32;  ///< as the source stores it
+  Slice slice = {};          ///< rows times columns are the elements of shape
 };
 
 enum class ParameterKind : uint8_t {

@@ -56,7 +56,7 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;             ///< Yarn
   bool truncate = true;                             ///< Yarn: bounds of the ramp are rounded
   double low_frequency = 1, high_frequency = 4;     ///< Llama3
-  std::vector<double> short_factors, long_factors;  ///< Long: [width / 2] each
+  std::vector<double> short_factors = {}, long_factors = {};  ///< Long: [width / 2] each
 };
 
 /// Widths of latent attention.

@@ -1,6 +1,7 @@
 // SafetensorsFile: header checked when opened, tensors read on demand by positioned reads.
 #include "moue/safetensors.h"
 
+#include "checkpoint/floats.h"
 #include "checkpoint/header.h"
 #include "core/files.h"
 #include "core/text.h"
@@ -8,7 +9,6 @@
 
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -18,17 +18,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "tensors are read as they lie in the file");
-
-double half_value(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31;
-  const double fraction = bits & 1023;
-  const double sign = (bits & 0x8000) != 0 ? -1 : 1;
-  if (exponent == 31) return fraction == 0 ? sign * INFINITY : NAN;
-  if (exponent == 0) return sign * std::ldexp(fraction, -24);
-  return sign * std::ldexp(fraction + 1024, exponent - 25);
-}
-
-double bfloat_value(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
 template <class T, class Convert>
 std::vector<double> converted(std::span<const std::byte> bytes, Convert convert) {

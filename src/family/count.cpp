@@ -12,7 +12,12 @@ namespace {
 constexpr size_t kRoles = static_cast<size_t>(Role::Ignored) + 1;
 
 bool is_expert(Role role) {
-  return role == Role::ExpertGate || role == Role::ExpertUp || role == Role::ExpertDown;
+  return role >= Role::ExpertGate && role <= Role::ExpertGateUpBiasPairs;
+}
+
+bool is_counted(Role role, const ModelSpec& spec) {
+  return role != Role::Ignored && role != Role::Scale &&
+         !(role == Role::OutputHead && spec.tied_head);
 }
 
 }  // namespace
@@ -31,12 +36,12 @@ Counts count_parameters(const Checkpoint& checkpoint, const Claims& claims, cons
     const Claim& claim = claims.of_tensors()[i];
     if (!claim.row) continue;
     const TensorInfo& tensor = checkpoint.tensors()[i];
-    const int64_t elements = num_elements(tensor);
+    const int64_t packed = claim.row->packing == Packing::Mxfp4 ? 2 : 1;
+    const int64_t elements = num_elements(tensor) * packed;
     RoleCount& count = roles[static_cast<size_t>(claim.row->role)];
     ++count.tensors;
     count.bytes += tensor.bytes;
-    if (claim.row->role == Role::Ignored || (claim.row->role == Role::OutputHead && spec.tied_head))
-      continue;
+    if (!is_counted(claim.row->role, spec)) continue;
     count.parameters += elements;
     if (claim.layer >= 0) counts.per_layer[claim.layer] += elements;
   }

@@ -44,7 +44,7 @@ std::vector<std::string> architectures_of(const Config& config) {
 void check_families(const std::vector<Family>& families) {
   std::map<std::string_view, std::string_view> owner;
   for (const Family& family : families) {
-    if (!family.geometry || !family.spec || family.tensors.empty() ||
+    if (!family.spec || family.tensors.empty() || family.forms.empty() ||
         family.architectures.empty()) {
       throw std::logic_error(fmt::format("converters/{}.cpp lacks a part", family.name));
     }

@@ -18,16 +18,29 @@ std::vector<int64_t> ModelSpec::moe_layers() const {
 }
 
 Geometry geometry_of(const ModelSpec& spec) {
+  const AttentionSpec& a = spec.attention;
+  std::vector<bool> linear(spec.layers);
+  for (int64_t layer = 0; layer < spec.layers; ++layer)
+    linear[layer] = a.kind(layer) == AttentionKind::Linear;
   return {.vocabulary = spec.vocabulary,
           .width = spec.width,
-          .heads = spec.attention.heads,
-          .kv_heads = spec.attention.kv_heads,
-          .head_width = spec.attention.head_width,
+          .heads = a.heads,
+          .kv_heads = a.kv_heads,
+          .head_width = a.head_width,
           .expert_width = spec.expert_width,
           .dense_width = spec.dense_width,
+          .shared_width = spec.shared_width,
           .experts = spec.experts,
           .experts_per_token = spec.experts_per_token,
-          .moe = spec.moe};
+          .query_rank = a.latent.query_rank,
+          .rank = a.latent.rank,
+          .plain_width = a.latent.plain_width,
+          .rope_width = a.latent.rope_width,
+          .value_width = a.latent.value_width,
+          .block = a.block,
+          .moe = spec.moe,
+          .linear = std::move(linear),
+          .extra_layers = spec.extra_layers};
 }
 
 }  // namespace moue

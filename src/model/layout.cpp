@@ -2,12 +2,25 @@
 #include "model/layout.h"
 
 #include <numeric>
+#include <optional>
+
+#include "moue/error.h"
 
 namespace moue {
 namespace {
 
 int64_t product(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+// A tensor's own shape where the slice is all of it, rows and columns otherwise.
+std::vector<int64_t> shape_of(const Slice& slice) {
+  const bool is_whole = slice.packing == Packing::Plain && slice.offset == 0 &&
+                        slice.is_contiguous() &&
+                        product(slice.tensor->shape) == slice.rows * slice.columns;
+  if (is_whole) return slice.tensor->shape;
+  if (slice.columns == 1) return {slice.rows};
+  return {slice.rows, slice.columns};
 }
 
 class LayoutMaker {
@@ -32,32 +45,38 @@ class LayoutMaker {
     layout_.plans.push_back(std::move(plan));
   }
 
-  static void append(WeightPlan& plan, const TensorInfo& tensor) {
+  static void append(WeightPlan& plan, const Slice& slice) {
     const int64_t offset =
         plan.disk.empty() ? 0 : plan.disk.back().offset + product(plan.disk.back().shape);
-    plan.disk.push_back({tensor.name, offset, tensor.shape, tensor.dtype});
+    plan.disk.push_back({slice.tensor->name, offset, shape_of(slice), slice.tensor->dtype, slice});
   }
 
   void single(Weight weight, int64_t layer, ParameterKind kind, Role role) {
-    const TensorInfo* tensor = claims_.find(role, layer);
-    if (!tensor) return;
-    WeightPlan plan{.name = tensor->name, .kind = kind, .shape = tensor->shape};
-    append(plan, *tensor);
+    const std::optional<Slice> slice = claims_.slice(role, layer);
+    if (!slice) return;
+    WeightPlan plan{.name = slice->tensor->name, .kind = kind, .shape = shape_of(*slice)};
+    append(plan, *slice);
     add(weight, layer, std::move(plan));
   }
 
-  // Rows of several tensors one under the other.
+  Slice needed(Role role, int64_t layer, int64_t expert = -1) const {
+    if (const std::optional<Slice> slice = claims_.slice(role, layer, expert)) return *slice;
+    fail("model", "no tensor has the role {} in layer {}, expert {}", role_name(role), layer,
+         expert);
+  }
+
+  // Rows of several roles one under the other.
   void fused(Weight weight, int64_t layer, ParameterKind kind, const std::vector<Role>& roles) {
-    if (!claims_.find(roles.front(), layer)) return;
+    if (!claims_.slice(roles.front(), layer)) return;
     WeightPlan plan{.kind = kind};
     int64_t rows = 0;
     for (Role role : roles) {
-      const TensorInfo& tensor = claims_.at(role, layer);
-      append(plan, tensor);
-      rows += tensor.shape[0];
+      const Slice slice = needed(role, layer);
+      append(plan, slice);
+      rows += slice.rows;
     }
     plan.name = plan.disk.front().name + "+";
-    plan.shape = claims_.at(roles.front(), layer).shape;
+    plan.shape = plan.disk.front().shape;
     plan.shape[0] = rows;
     add(weight, layer, std::move(plan));
   }
@@ -86,9 +105,9 @@ class LayoutMaker {
     WeightPlan down{.name = "experts.down", .kind = ParameterKind::Expert, .shape = {P, D, F}};
     for (const Home& home : pool_.home) {
       const int64_t layer = pool_.moe_layers[home.layer];
-      append(gate_up, claims_.at(Role::ExpertGate, layer, home.expert));
-      append(gate_up, claims_.at(Role::ExpertUp, layer, home.expert));
-      append(down, claims_.at(Role::ExpertDown, layer, home.expert));
+      append(gate_up, needed(Role::ExpertGate, layer, home.expert));
+      append(gate_up, needed(Role::ExpertUp, layer, home.expert));
+      append(down, needed(Role::ExpertDown, layer, home.expert));
     }
     add(Weight::ExpertGateUp, -1, std::move(gate_up));
     add(Weight::ExpertDown, -1, std::move(down));
@@ -101,7 +120,7 @@ class LayoutMaker {
                     .moe_layer = layer,
                     .always_float32 = true,
                     .shape = tensor.shape};
-    append(plan, tensor);
+    append(plan, whole_slice(tensor));
     add(weight, layer, std::move(plan));
   }
 

@@ -10,12 +10,6 @@ namespace {
 
 constexpr int64_t kSmall = 1 << 20;  // elements: norms, routers and pool tensors stay resident
 
-int64_t numel_of(const DiskTensor& disk) {
-  int64_t size = 1;
-  for (int64_t n : disk.shape) size *= n;
-  return size;
-}
-
 }  // namespace
 
 Weights::Weights(const Checkpoint& checkpoint, WeightLayout layout, const ModelOptions& options)
@@ -42,19 +36,30 @@ bool Weights::is_streamed(int64_t index) const {
   return options_.memory != 0 && layout_.plans[index].numel() > kSmall;
 }
 
-// Elements [begin, end) of a parameter, which must be bounds of its disk tensors.
+// The numbers of a slice in the element type of `out`, which is on the host.
+void Weights::load(const Slice& slice, at::Tensor out) const {
+  const bool is_plain = slice.packing == Packing::Plain && slice.is_contiguous();
+  if (!is_plain) {
+    at::Tensor values = at::empty({slice.rows * slice.columns}, at::kFloat);
+    read_slice(checkpoint_, slice, {values.data_ptr<float>(), static_cast<size_t>(values.numel())});
+    out.copy_(values);
+    return;
+  }
+  const at::ScalarType stored = scalar_type(slice.tensor->dtype, slice.tensor->name);
+  at::Tensor raw = stored == out.scalar_type() ? out : at::empty(out.sizes(), stored);
+  checkpoint_.read(*slice.tensor, static_cast<uint64_t>(slice.offset) * raw.element_size(),
+                   {static_cast<std::byte*>(raw.data_ptr()), raw.nbytes()});
+  if (stored != out.scalar_type()) out.copy_(raw);
+}
+
+// Elements [begin, end) of a parameter, which must be bounds of its pieces.
 at::Tensor Weights::load(const WeightPlan& plan, int64_t begin, int64_t end) const {
   const at::ScalarType dtype = plan.always_float32 ? at::kFloat : options_.dtype;
   at::Tensor result = at::empty({end - begin}, dtype);
   for (const DiskTensor& disk : plan.disk) {
-    const int64_t size = numel_of(disk);
+    const int64_t size = disk.slice.rows * disk.slice.columns;
     if (disk.offset < begin || disk.offset + size > end) continue;
-    const TensorInfo& tensor = checkpoint_.at(disk.name);
-    at::Tensor slice = result.narrow(0, disk.offset - begin, size);
-    const at::ScalarType stored = scalar_type(tensor.dtype, tensor.name);
-    at::Tensor raw = stored == dtype ? slice : at::empty({size}, stored);
-    checkpoint_.read(tensor, 0, {static_cast<std::byte*>(raw.data_ptr()), tensor.bytes});
-    if (stored != dtype) slice.copy_(raw);
+    load(disk.slice, result.narrow(0, disk.offset - begin, size));
   }
   return result.to(options_.device);
 }

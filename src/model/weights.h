@@ -35,6 +35,7 @@ class Weights {
   void refresh_values();
 
  private:
+  void load(const Slice& slice, at::Tensor out) const;
   at::Tensor load(const WeightPlan& plan, int64_t begin, int64_t end) const;
   void make_resident(int64_t index);
   void prepare_training(Parameter& parameter, const WeightPlan& plan);

@@ -33,14 +33,12 @@ std::string fingerprint(const Checkpoint& source, const Family& family) {
     add(hash, fmt::format("{} {} {}", tensor->name, dtype_name(tensor->dtype),
                           shape_text(tensor->shape)));
   }
-  for (const Row& row : family.tensors) {
-    if (row.role != Role::Router) continue;
-    for (int64_t layer : family.spec(source.config()).moe_layers()) {
-      const TensorInfo& router = source.at(expand_name(row.name, layer, 0));
-      std::vector<std::byte> bytes(std::min(kRouterBytes, router.bytes));
-      source.read(router, 0, bytes);
-      hash.update(bytes);
-    }
+  const Claims claims = claim(source, family);
+  for (int64_t layer : family.spec(source.config()).moe_layers()) {
+    const TensorInfo& router = claims.at(Role::Router, layer);
+    std::vector<std::byte> bytes(std::min(kRouterBytes, router.bytes));
+    source.read(router, 0, bytes);
+    hash.update(bytes);
   }
   return hash.hex();
 }

@@ -24,18 +24,42 @@ constexpr const char* kTool = "moue";
 
 using Trained = std::unordered_map<std::string, Stored>;
 
-// Each disk tensor as a piece of its parameter's master.
+// A piece of a parameter's master and its place in the tensor that holds it.
+struct Piece {
+  at::Tensor values;  // [rows * columns]
+  Slice slice;
+};
+
+at::Tensor assembled(const std::vector<Piece>& pieces, at::ScalarType type) {
+  if (pieces.size() == 1 && pieces[0].slice.is_contiguous())
+    return host_tensor(pieces[0].values, type);
+  int64_t elements = 0;
+  for (const Piece& piece : pieces) elements += piece.values.numel();
+  at::Tensor tensor = at::empty({elements}, type);
+  for (const auto& [values, slice] : pieces) {
+    tensor
+        .as_strided({slice.rows, slice.columns}, {slice.row_stride, slice.column_stride},
+                    slice.offset)
+        .copy_(values.view({slice.rows, slice.columns}));
+  }
+  return tensor;
+}
+
+// Each tensor on disk from the pieces of the parameters that make it up.
 Trained trained_tensors(const std::vector<Parameter>& parameters) {
-  Trained trained;
+  std::unordered_map<const TensorInfo*, std::vector<Piece>> pieces;
   for (const Parameter& parameter : parameters) {
+    const at::Tensor flat = parameter.master.detach().reshape({-1});
     for (const DiskTensor& disk : parameter.disk) {
-      Stored stored{disk.name, disk.dtype, disk.shape, {}};
-      const at::ScalarType type = scalar_type(disk.dtype, disk.name);
-      const auto elements = static_cast<int64_t>(stored.bytes()) * 8 / dtype_bits(disk.dtype);
-      const at::Tensor piece = parameter.master.reshape({-1}).narrow(0, disk.offset, elements);
-      stored.make = [piece, type] { return host_tensor(piece, type); };
-      trained.emplace(disk.name, std::move(stored));
+      const int64_t size = disk.slice.rows * disk.slice.columns;
+      pieces[disk.slice.tensor].push_back({flat.narrow(0, disk.offset, size), disk.slice});
     }
+  }
+  Trained trained;
+  for (auto& [tensor, parts] : pieces) {
+    const at::ScalarType type = scalar_type(tensor->dtype, tensor->name);
+    const auto make = [parts = std::move(parts), type] { return assembled(parts, type); };
+    trained.emplace(tensor->name, Stored{tensor->name, tensor->dtype, tensor->shape, make});
   }
   return trained;
 }

@@ -21,7 +21,7 @@ double difference(double our_decay, double our_lr_factor, double our_beta2) {
   Parameter ours;
   ours.kind = ParameterKind::Matrix;
   ours.name = "w";
-  ours.disk.push_back({"w", 0, {37, 11}, Dtype::F32});
+  ours.disk.push_back({"w", 0, {37, 11}, Dtype::F32, {}});
   ours.master = start.clone();
   ours.grad = at::zeros_like(start);
   std::vector<Parameter> parameters = {ours};

@@ -79,9 +79,11 @@ Config pico(const std::string& architecture, const std::string& patch = "{}") {
 
 // Every tensor that the family's rows ask for on a geometry.
 std::vector<TensorInfo> tensors_of(const Family& family, const Config& config, bool with_optional) {
-  const Geometry geometry = family.geometry(config);
+  const Geometry geometry = geometry_of(family.spec(config));
   std::vector<TensorInfo> result;
-  for (const Row& row : family.tensors) {
+  std::vector<Row> rows = family.tensors;
+  rows.insert(rows.end(), family.forms[0].rows.begin(), family.forms[0].rows.end());
+  for (const Row& row : rows) {
     if (row.optional && !with_optional) continue;
     const bool has_layer = contains(std::string(row.name), "{L}"),
                has_expert = contains(std::string(row.name), "{E}");
@@ -118,7 +120,8 @@ TEST_CASE("expansion of names and shapes") {
   CHECK(expand_shape("H*A D", g) == std::vector<int64_t>{48, 24});
   CHECK(expand_shape("A/2", g) == std::vector<int64_t>{4});
   CHECK_THROWS_AS(expand_shape("X D", g), std::logic_error);
-  CHECK_THROWS_AS(expand_shape("H+A", g), std::logic_error);
+  CHECK(expand_shape("2*H*A+G", g) == std::vector<int64_t>{98});
+  CHECK_THROWS_AS(expand_shape("H-A", g), std::logic_error);
 }
 
 TEST_CASE("every file of converters is in the registry, once") {
@@ -176,13 +179,16 @@ TEST_CASE("released tensor lists are claimed whole") {
     const Claims claims = claim(checkpoint, family_of(config));
     for (const Claim& c : claims.of_tensors()) CHECK(c.row != nullptr);
     // A family with a forgotten row agrees with itself, but not with this list.
-    for (size_t row = 0; row < family.tensors.size(); ++row) {
-      if (family.tensors[row].role == Role::Ignored || family.tensors[row].layers == Layers::Dense)
-        continue;
-      if (family.tensors[row].optional && family.tensors[row].role != Role::OutputHead) continue;
-      Family forgetful = family;
-      forgetful.tensors.erase(forgetful.tensors.begin() + row);
-      CHECK(contains(claim_message(config, list.tensors, forgetful), " without a row ("));
+    for (const bool in_form : {false, true}) {
+      const std::vector<Row>& rows = in_form ? family.forms[0].rows : family.tensors;
+      for (size_t row = 0; row < rows.size(); ++row) {
+        if (rows[row].role == Role::Ignored || rows[row].layers == Layers::Dense) continue;
+        if (rows[row].optional && rows[row].role != Role::OutputHead) continue;
+        Family forgetful = family;
+        auto& cut = in_form ? forgetful.forms[0].rows : forgetful.tensors;
+        cut.erase(cut.begin() + static_cast<ptrdiff_t>(row));
+        CHECK(contains(claim_message(config, list.tensors, forgetful), " without a row ("));
+      }
     }
   }
   CHECK(released("mixtral").tensors.size() == 995);

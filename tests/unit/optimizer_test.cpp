@@ -18,7 +18,7 @@ Parameter make(const std::string& name, ParameterKind kind, std::vector<int64_t>
   parameter.master = at::full(shape, 2.0, at::kFloat);
   parameter.value = parameter.master;
   parameter.grad = at::zeros(shape, at::kFloat);
-  parameter.disk.push_back({name, 0, shape, Dtype::F32});
+  parameter.disk.push_back({name, 0, shape, Dtype::F32, {}});
   return parameter;
 }
 

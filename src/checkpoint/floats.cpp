@@ -1,0 +1,95 @@
+// Numbers of every float type of the format as float32.
+#include "checkpoint/floats.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+namespace moue {
+namespace {
+
+// sign, exponent and fraction of a small float with an exponent bias; no special values.
+float small_float(int sign, int exponent, int fraction, int fraction_bits, int bias) {
+  const int whole = exponent == 0 ? fraction : fraction + (1 << fraction_bits);
+  const float size =
+      std::ldexp(static_cast<float>(whole), (exponent == 0 ? 1 : exponent) - bias - fraction_bits);
+  return sign ? -size : size;
+}
+
+using Table = std::array<float, 256>;
+
+Table table_of(float (*value)(uint8_t)) {
+  Table table{};
+  for (int bits = 0; bits < 256; ++bits) table[bits] = value(static_cast<uint8_t>(bits));
+  return table;
+}
+
+template <class T, class Convert>
+void convert(std::span<const std::byte> bytes, std::span<float> out, Convert value) {
+  if (bytes.size() != out.size() * sizeof(T)) throw std::logic_error("sizes of floats disagree");
+  for (size_t i = 0; i < out.size(); ++i) {
+    T element;
+    std::memcpy(&element, bytes.data() + i * sizeof(T), sizeof(T));
+    out[i] = value(element);
+  }
+}
+
+}  // namespace
+
+float half_value(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  if (exponent < 31) return small_float(bits >> 15, exponent, fraction, 10, 15);
+  const float special = fraction == 0 ? INFINITY : NAN;
+  return (bits >> 15) != 0 ? -special : special;
+}
+
+float bfloat_value(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+float fp8_e4m3_value(uint8_t bits) {
+  if ((bits & 0x7f) == 0x7f) return NAN;
+  return small_float(bits >> 7, (bits >> 3) & 15, bits & 7, 3, 7);
+}
+
+float fp8_e5m2_value(uint8_t bits) { return half_value(static_cast<uint16_t>(bits << 8)); }
+
+float fp4_value(uint8_t bits) {
+  return small_float((bits >> 3) & 1, (bits >> 1) & 3, bits & 1, 1, 1);
+}
+
+bool is_float(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::F64:
+    case Dtype::F32:
+    case Dtype::F16:
+    case Dtype::BF16:
+    case Dtype::F8E4M3:
+    case Dtype::F8E5M2:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void to_floats(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out) {
+  static const Table e4m3 = table_of(fp8_e4m3_value), e5m2 = table_of(fp8_e5m2_value);
+  switch (dtype) {
+    case Dtype::F64:
+      return convert<double>(bytes, out, [](double x) { return static_cast<float>(x); });
+    case Dtype::F32:
+      return convert<float>(bytes, out, [](float x) { return x; });
+    case Dtype::F16:
+      return convert<uint16_t>(bytes, out, half_value);
+    case Dtype::BF16:
+      return convert<uint16_t>(bytes, out, bfloat_value);
+    case Dtype::F8E4M3:
+      return convert<uint8_t>(bytes, out, [](uint8_t x) { return e4m3[x]; });
+    case Dtype::F8E5M2:
+      return convert<uint8_t>(bytes, out, [](uint8_t x) { return e5m2[x]; });
+    default:
+      throw std::logic_error("to_floats of a type that is no float");
+  }
+}
+
+}  // namespace moue
