@@ -1,7 +1,7 @@
 // Computes the tensors of a closed MoUE from its source's routers, its statistics and a seed.
 #include "convert/values.h"
 
-#include "convert/normal.h"
+#include "core/normal.h"
 #include "moue/error.h"
 
 #include <algorithm>

@@ -12,7 +12,7 @@
 
 #include "checkpoint/manifest.h"
 #include "convert/link.h"
-#include "convert/normal.h"
+#include "core/normal.h"
 #include "convert/values.h"
 #include "moue/convert.h"
 #include "moue/error.h"

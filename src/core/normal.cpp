@@ -1,6 +1,6 @@
 // Quantile of the normal distribution: algorithm AS 241 (Wichura, Applied Statistics 37, 1988),
 // PPND16.
-#include "convert/normal.h"
+#include "core/normal.h"
 
 #include "core/philox.h"
 
