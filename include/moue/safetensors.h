@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -103,5 +104,18 @@ struct FileDigest {
 FileDigest write_safetensors(const std::filesystem::path& file, std::span<const TensorView> tensors,
                              const std::map<std::string, std::string>& metadata = {
                                  {"format", "pt"}});
+
+/// A tensor to be written piece by piece: `read` gives its bytes from `from` on, in order.
+struct TensorStream {
+  std::string name;
+  Dtype dtype = Dtype::F32;
+  std::vector<int64_t> shape;
+  std::function<void(uint64_t from, std::span<std::byte> out)> read;
+};
+
+/// The same file, with a few MB in memory at a time: `read` is asked for whole rows, indices of the
+/// first dimension.
+FileDigest stream_safetensors(const std::filesystem::path& file,
+                              std::span<const TensorStream> tensors);
 
 }  // namespace moue
