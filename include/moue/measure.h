@@ -12,12 +12,15 @@
 namespace moue {
 
 struct MeasureOptions {
-  std::filesystem::path tokens;   ///< token file (raw .u16/.u32, llm.c, Megatron)
-  std::string token_type;         ///< "u16", "u32", "" = by the file's name or header
-  int64_t max_tokens = 100000;    ///< stops after this many; 0 = the whole file
-  int64_t length = 256;           ///< tokens per window
-  int64_t batch = 16;             ///< windows per forward pass
-  double eps = 0.02;              ///< quantile of the calibration, per layer
+  std::filesystem::path tokens;  ///< token file (raw .u16/.u32, llm.c, Megatron)
+  std::string token_type;        ///< "u16", "u32", "" = by the file's name or header
+  int64_t max_tokens = 100000;   ///< stops after this many; 0 = the whole file
+  int64_t length = 256;          ///< tokens per window
+  int64_t batch = 16;            ///< windows per forward pass
+  double eps = 0.02;             ///< quantile of the calibration, per layer
+  int64_t reach = 0;  ///< compares experts with those of so many MoE layers to either side; 0 = not
+  int64_t samples = 256;  ///< tokens of a layer used for that
+  int64_t replace = 0;    ///< trials with an expert answered for by its best and by a random donor
   std::string dtype = "float32";  ///< arithmetic: float32 | bfloat16
   std::string device = "cpu";     ///< cpu | cuda
   int64_t threads = 0;            ///< 0 = all cores

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "moue/config.h"
+#include "moue/family.h"
 #include "moue/safetensors.h"
 #include "moue/spec.h"
 
@@ -18,7 +19,10 @@ inline constexpr int64_t kMaxSlots = 4096;    ///< of a layer: what the kernels 
 inline constexpr int64_t kMaxStateDim = 256;  ///< of the trajectory state
 
 enum class Boundary : uint8_t { Ring, Clamp };
-enum class Mode : uint8_t { Reuse };
+enum class Mode : uint8_t {
+  Reuse,   ///< the source's experts themselves are shared
+  Expand,  ///< copies of some of them are added, and only these are shared
+};
 enum class ForeignInput : uint8_t { Home, Layer };  ///< through whose norm a foreign expert is fed
 enum class PoolState : uint8_t { Closed, Opened, Trained, Relocked };
 
@@ -28,9 +32,11 @@ std::string_view to_string(ForeignInput);
 std::string_view to_string(PoolState);
 PoolState pool_state(std::string_view name);  ///< throws Error listing the states
 Boundary boundary_of(std::string_view name);
+Mode mode_of(std::string_view name);
 ForeignInput foreign_input_of(std::string_view name);
 
-/// Parameters of the staggered rotational topology (this project's definition).
+/// Parameters of the staggered rotational topology (this project's definition). In `expand` the
+/// ring holds the new experts alone.
 struct Topology {
   std::string name;     ///< "half_staggered", ..., or "custom"
   int64_t layers = 0;   ///< L, MoE layers
@@ -41,6 +47,8 @@ struct Topology {
   int64_t stride = 1;   ///< delta, distance between two experts of a window
   int64_t origin = 0;   ///< o0, where the first window starts
   Boundary boundary = Boundary::Clamp;
+  int64_t ring = 0;   ///< M, positions of the ring; 0 = all L N experts (reuse)
+  int64_t reach = 0;  ///< "similarity": how many MoE layers away a donor may be
 };
 
 struct Home {
@@ -58,7 +66,7 @@ struct Pool {
   Mode mode = Mode::Reuse;
   std::vector<int64_t> moe_layers;  ///< source index of each MoE layer
   int64_t experts_per_layer = 0;    ///< N
-  std::vector<Home> home;           ///< of every physical expert
+  std::vector<Home> home;           ///< of every physical expert; a new one's is its donor
   Slots slots;                      ///< own experts first, in source order
   Topology topology;                ///< the parameters that made the slots, for the reader
   int64_t state_dim = 0;
@@ -68,6 +76,13 @@ struct Pool {
 
   int64_t num_moe_layers() const { return static_cast<int64_t>(slots.size()); }
   int64_t num_physical() const { return static_cast<int64_t>(home.size()); }
+  /// L N: the source's experts, which come first.
+  int64_t num_source() const { return num_moe_layers() * experts_per_layer; }
+  /// M: copies that `expand` adds behind them.
+  int64_t num_new() const { return num_physical() - num_source(); }
+  bool is_own(int64_t layer, int64_t physical) const {
+    return physical / experts_per_layer == layer && layer < num_moe_layers();
+  }
   int64_t num_foreign(int64_t layer) const {
     return static_cast<int64_t>(slots[layer].size()) - experts_per_layer;
   }
@@ -100,6 +115,16 @@ struct PoolTensor {
 };
 std::vector<PoolTensor> pool_tensors(const Pool& pool, int64_t width);
 bool is_pool_tensor(std::string_view name);  ///< starts with "moue."
+
+/// A tensor of new expert j (physical expert L N + j), in the source's dtype.
+struct ExpertTensor {
+  Role role;
+  std::string name;
+  std::vector<int64_t> shape;
+};
+/// gate [F, D], up [F, D], down [D, F], and their biases where the family has them.
+std::vector<ExpertTensor> expert_tensors(int64_t j, const ModelSpec& spec);
+bool is_expert_tensor(std::string_view name);  ///< starts with "moue.experts."
 
 namespace names {
 std::string router_weight(int64_t layer);                             ///< [s_l - N, D] foreign rows

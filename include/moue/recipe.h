@@ -22,6 +22,7 @@ struct MeasureStage : MeasureOptions {
   std::filesystem::path out;   ///< "" = OUT/statistics.safetensors
 };
 struct PlanStage : PlanOptions {
+  std::string compare;               ///< names, "all"; "" = make one plan
   std::filesystem::path statistics;  ///< "" = none
   std::filesystem::path out;         ///< "" = OUT/plan.json
 };

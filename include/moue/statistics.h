@@ -11,6 +11,25 @@
 
 namespace moue {
 
+/// How alike experts of different layers are: the best linear CKA between the outputs of physical
+/// expert p and those of layer l's own experts (docs/method.md section 2).
+struct Similarity {
+  std::string inputs;   ///< "tokens" (of layer l) or "gaussian"
+  int64_t samples = 0;  ///< inputs of a layer
+  int64_t reach = 0;    ///< MoE layers to either side that were compared
+  /// [L][L N], 0 to 1; kUnknown for own experts and beyond the reach. Empty = not measured.
+  std::vector<std::vector<double>> score;
+  static constexpr double kUnknown = -1;
+};
+
+/// What it costs to put a donor in the place of an own expert: held-out losses on the same tokens.
+struct Replacement {
+  Home replaced;
+  Home best, random;  ///< most alike to the replaced within reach; any other drawn within reach
+  double best_score = 0, random_score = 0;  ///< their linear CKA with the replaced
+  double best_loss = 0, random_loss = 0;    ///< mean cross-entropy
+};
+
 /// Per MoE layer l of L, home expert i of N. All values double in memory, float64 on disk.
 struct Statistics {
   std::string fingerprint;                ///< of the source it was measured on
@@ -22,9 +41,13 @@ struct Statistics {
   std::vector<double> entropy;            ///< [L] mean router entropy, nats
   std::vector<double> output_rms;  ///< [L] R_l: rms of unweighted outputs of chosen home experts
 
+  Similarity similarity;                  ///< only where asked for
+  std::vector<Replacement> replacements;  ///< only where asked for
+
   /// Only with a plan: foreign slots in slot order. Empty otherwise.
-  Slots slots;     ///< the plan's, so that another plan is refused
-  double eps = 0;  ///< share of tokens whose choice opening may change, per layer
+  Slots slots;               ///< the plan's, so that another plan is refused
+  std::vector<Home> donors;  ///< of the plan's new experts (expand), for the same reason
+  double eps = 0;            ///< share of tokens whose choice opening may change, per layer
   std::vector<std::vector<double>> beta;   ///< [L][s_l - N] calibrated logit bias
   std::vector<std::vector<double>> scale;  ///< [L][s_l - N] a = R_l / R_home(p)
 };

@@ -65,7 +65,26 @@ Plan planned(const Recipe& recipe, const Checkpoint& source) {
                    recipe.plan);
 }
 
+std::vector<std::string> names_in(const std::string& list) {
+  std::vector<std::string> names;
+  std::istringstream words(list);
+  for (std::string name; std::getline(words, name, ',');) {
+    if (name == "all") return {};
+    names.push_back(name);
+  }
+  return names;
+}
+
+Report run_comparison(const Recipe& recipe) {
+  const Checkpoint source = open_checkpoint(recipe.source);
+  std::optional<Statistics> statistics;
+  if (!recipe.plan.statistics.empty()) statistics = read_statistics(recipe.plan.statistics);
+  return compare_plans(source, family_of(source.config()), statistics ? &*statistics : nullptr,
+                       recipe.plan, names_in(recipe.plan.compare));
+}
+
 Report run_plan(const Recipe& recipe) {
+  if (!recipe.plan.compare.empty()) return run_comparison(recipe);
   refuse_existing(recipe, "plan.out", recipe.plan.out);
   const Checkpoint source = open_checkpoint(recipe.source);
   const Plan plan = planned(recipe, source);

@@ -71,8 +71,10 @@ void check_statistics(const Statistics& statistics, const Plan& plan) {
          "measure with --plan");
   }
   const size_t layers = plan.pool.slots.size();
-  if (statistics.slots != plan.pool.slots || statistics.beta.size() != layers ||
-      statistics.scale.size() != layers) {
+  const std::vector<Home> donors(plan.pool.home.begin() + plan.pool.num_source(),
+                                 plan.pool.home.end());
+  if (statistics.slots != plan.pool.slots || statistics.donors != donors ||
+      statistics.beta.size() != layers || statistics.scale.size() != layers) {
     fail("convert",
          "the statistics were measured for another plan; run moue measure with --plan and "
          "the plan to be converted");
@@ -122,6 +124,8 @@ Report report_of(const Checkpoint& source, const Pool& pool, const Linked& linke
       {"source_bytes", static_cast<int64_t>(source.data_bytes()), "B"},
       {"bytes_written", static_cast<int64_t>(linked.written), "B"},
       {"moe_layers", layers, ""},
+      {"mode", std::string(to_string(pool.mode)), ""},
+      {"new_experts", pool.num_new(), ""},
       {"calibrated", pool.calibrated, ""},
       {"state", std::string(to_string(pool.state)), ""},
       {"seconds", seconds, "s"},
@@ -163,11 +167,12 @@ Report convert(const Checkpoint& source, const Plan& plan, const Statistics* sta
   pool.calibrated = statistics != nullptr;
 
   Staging staging(out);
-  require_space(staging.path(), bytes_to_write(source, pool, spec.width));
+  const std::vector<NewTensor> experts = new_tensors(claims, pool, spec);
+  require_space(staging.path(), bytes_to_write(source, pool, spec.width, experts));
   const auto values = closed_values(source, claims, pool, spec.width, statistics,
                                     static_cast<uint64_t>(options.seed));
   const Linked linked =
-      write_linked(source, pool, spec.width, values, options.recipe, staging.path());
+      write_linked(source, pool, spec.width, values, experts, options.recipe, staging.path());
   staging.commit();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   return report_of(source, pool, linked, staging.target(), took.count());

@@ -23,6 +23,7 @@ namespace {
 
 // A single file must not keep its name: readers would take it and leave the index aside.
 constexpr const char* kOnlyShard = "model-00001-of-00001.safetensors";
+constexpr uint64_t kShardBytes = uint64_t{5} << 30;
 
 std::string shard_name(const std::string& source_name) {
   return source_name == kSingleFile ? kOnlyShard : source_name;
@@ -30,6 +31,29 @@ std::string shard_name(const std::string& source_name) {
 
 uint64_t elements(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), uint64_t{1}, std::multiplies<uint64_t>());
+}
+
+// Cut into shards of at most kShardBytes, or of one tensor.
+std::vector<std::span<const NewTensor>> shards_of(std::span<const NewTensor> tensors) {
+  std::vector<std::span<const NewTensor>> shards;
+  uint64_t bytes = 0;
+  size_t first = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (i > first && bytes + tensors[i].bytes() > kShardBytes) {
+      shards.push_back(tensors.subspan(first, i - first));
+      first = i;
+      bytes = 0;
+    }
+    bytes += tensors[i].bytes();
+  }
+  if (first < tensors.size()) shards.push_back(tensors.subspan(first));
+  return shards;
+}
+
+uint64_t total_bytes(std::span<const NewTensor> tensors) {
+  uint64_t bytes = 0;
+  for (const NewTensor& tensor : tensors) bytes += tensor.bytes();
+  return bytes;
 }
 
 class Writer {
@@ -70,24 +94,53 @@ class Writer {
       const auto bytes = std::as_bytes(std::span(values[i]));
       views.push_back({tensors[i].name, Dtype::F32, tensors[i].shape, bytes});
     }
-    const FileDigest digest = write_safetensors(directory_ / kNewFile, views);
-    manifest_.files.push_back({kNewFile, digest.bytes, digest.sha256});
-    result_.written += digest.bytes;
+    add_written(kNewFile, write_safetensors(directory_ / kNewFile, views));
   }
 
-  void write_index(const std::vector<PoolTensor>& added) {
+  void write_experts(std::span<const NewTensor> tensors) {
+    const auto shards = shards_of(tensors);
+    Progress progress{"convert", 0, static_cast<double>(total_bytes(tensors)), "B", "new experts"};
+    for (size_t i = 0; i < shards.size(); ++i) {
+      std::vector<TensorStream> streams;
+      for (const NewTensor& tensor : shards[i]) {
+        streams.push_back(
+            {tensor.name, tensor.dtype, tensor.shape, [&](uint64_t from, std::span<std::byte> out) {
+               const uint64_t row = tensor.row_bytes();
+               read_rows(source_, tensor, static_cast<int64_t>(from / row),
+                         static_cast<int64_t>(out.size() / row), out);
+               progress.done += static_cast<double>(out.size());
+               log_progress(progress);
+             }});
+      }
+      const std::string name =
+          fmt::format("{}-{:05}-of-{:05}.safetensors", kExpertFiles, i + 1, shards.size());
+      add_written(name, stream_safetensors(directory_ / name, streams));
+      expert_files_.push_back(name);
+    }
+  }
+
+  void write_index(const std::vector<PoolTensor>& added, std::span<const NewTensor> experts) {
     Index index;
     for (const std::string& name : source_.file_names()) index.files.push_back(shard_name(name));
     const auto new_file = static_cast<uint32_t>(index.files.size());
     index.files.push_back(kNewFile);
+    index.files.insert(index.files.end(), expert_files_.begin(), expert_files_.end());
     uint64_t parameters = 0;
     for (const PoolTensor& tensor : added) parameters += elements(tensor.shape);
-    const uint64_t bytes = source_.data_bytes() + parameters * sizeof(float);
+    const uint64_t bytes = source_.data_bytes() + parameters * sizeof(float) + total_bytes(experts);
     for (const TensorInfo& tensor : source_.tensors()) {
       index.weight_map.emplace_back(tensor.name, tensor.file);
       parameters += elements(tensor.shape);
     }
     for (const PoolTensor& tensor : added) index.weight_map.emplace_back(tensor.name, new_file);
+    uint32_t file = new_file;
+    for (const std::span<const NewTensor> shard : shards_of(experts)) {
+      ++file;
+      for (const NewTensor& tensor : shard) {
+        index.weight_map.emplace_back(tensor.name, file);
+        parameters += elements(tensor.shape);
+      }
+    }
     write(kIndexFile, index_text(index, parameters, bytes));
   }
 
@@ -107,6 +160,11 @@ class Writer {
   }
 
  private:
+  void add_written(const std::string& name, const FileDigest& digest) {
+    manifest_.files.push_back({name, digest.bytes, digest.sha256});
+    result_.written += digest.bytes;
+  }
+
   void write(std::string_view name, const std::string& text) {
     write_file_whole(directory_ / name, text);
     add_hashed(std::string(name));
@@ -121,6 +179,7 @@ class Writer {
 
   const Checkpoint& source_;
   const fs::path& directory_;
+  std::vector<std::string> expert_files_;
   Manifest manifest_;
   Linked result_;
 };
@@ -135,7 +194,8 @@ void check_names(const Checkpoint& source) {
   std::set<std::string> taken = {kNewFile};
   std::vector<std::string> faults;
   for (const std::string& name : source.file_names()) {
-    if (!taken.insert(shard_name(name)).second) faults.push_back(name);
+    const bool is_ours = name.starts_with(kExpertFiles);
+    if (is_ours || !taken.insert(shard_name(name)).second) faults.push_back(name);
   }
   if (!faults.empty()) {
     fail("convert", "{} has {}, whose name the result needs; rename it in shards and index",
@@ -143,9 +203,10 @@ void check_names(const Checkpoint& source) {
   }
 }
 
-uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width) {
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width,
+                        std::span<const NewTensor> experts) {
   constexpr uint64_t kPerTensor = 300;  // in header, index and manifest together
-  uint64_t bytes = source.tensors().size() * kPerTensor;
+  uint64_t bytes = (source.tensors().size() + experts.size()) * kPerTensor + total_bytes(experts);
   for (const PoolTensor& tensor : pool_tensors(pool, width)) {
     bytes += elements(tensor.shape) * sizeof(float) + kPerTensor;
   }
@@ -156,14 +217,16 @@ uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t widt
 }
 
 Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
-                    const std::vector<std::vector<float>>& values, const std::string& recipe,
+                    const std::vector<std::vector<float>>& values,
+                    std::span<const NewTensor> experts, const std::string& recipe,
                     const fs::path& directory) {
   const std::vector<PoolTensor> tensors = pool_tensors(pool, width);
   Writer writer(source, directory);
   writer.link_shards();
   writer.copy_others();
   writer.write_pool(tensors, values);
-  writer.write_index(tensors);
+  writer.write_experts(experts);
+  writer.write_index(tensors, experts);
   writer.write_config(pool);
   return writer.finish(recipe);
 }

@@ -9,10 +9,13 @@
 #include "convert/link.h"
 #include "moue/checkpoint.h"
 #include "moue/pool.h"
+#include "pool/new_experts.h"
 
 namespace moue {
 
 constexpr const char* kNewFile = "model-moue.safetensors";
+/// New experts lie in model-moue-experts-00001-of-00002.safetensors and so on.
+constexpr const char* kExpertFiles = "model-moue-experts";
 
 /// A file of the source and what stands for it in the result.
 struct LinkedFile {
@@ -32,12 +35,14 @@ struct Linked {
 void check_names(const Checkpoint& source);
 
 /// Bytes that will be written at least: the new tensors, copies of small files, index and config.
-uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width);
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width,
+                        std::span<const NewTensor> experts);
 
 /// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, width), in
-/// its order.
+/// its order; `experts` are streamed from the source.
 Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
-                    const std::vector<std::vector<float>>& values, const std::string& recipe,
+                    const std::vector<std::vector<float>>& values,
+                    std::span<const NewTensor> experts, const std::string& recipe,
                     const std::filesystem::path& directory);
 
 }  // namespace moue

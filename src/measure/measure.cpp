@@ -24,7 +24,7 @@ Statistics measure_model(const Checkpoint& source, const Plan* plan,
   const int64_t most =
       options.max_tokens > 0 ? std::max<int64_t>(1, options.max_tokens / options.length) : 0;
   Statistics statistics =
-      collect_statistics(*model, plan ? &plan->pool.slots : nullptr, options.eps,
+      collect_statistics(*model, plan ? &plan->pool : nullptr, options.eps,
                          windows_of(tokens, options.length, most), options.batch);
   statistics.fingerprint = print;
   statistics.tokens_name = options.tokens.filename().string();

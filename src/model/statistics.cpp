@@ -33,12 +33,11 @@ struct LayerSums {
 
 class Collector {
  public:
-  Collector(Model& model, const Slots* slots, double eps, int64_t tokens)
-      : model_(model), slots_(slots), tokens_(tokens), layers_(model.pool().num_moe_layers()) {
-    const int64_t home = model.pool().experts_per_layer;
-    for (size_t layer = 0; slots && layer < slots->size(); ++layer) {
-      const int64_t foreign = static_cast<int64_t>((*slots)[layer].size()) - home;
-      rows_.push_back(foreign_rows((*slots)[layer], home));
+  Collector(Model& model, const Pool* plan, double eps, int64_t tokens)
+      : model_(model), plan_(plan), tokens_(tokens), layers_(model.pool().num_moe_layers()) {
+    for (int64_t layer = 0; plan && layer < plan->num_moe_layers(); ++layer) {
+      const int64_t foreign = plan->num_foreign(layer);
+      rows_.push_back(foreign_rows(layer));
       // The ceil((1 - eps_p) T)-th smallest is the (T + 1 - that)-th largest.
       const double share = foreign > 0 ? eps / static_cast<double>(foreign) : 0;
       const auto rank =
@@ -61,7 +60,7 @@ class Collector {
     const at::Tensor outputs = model_.expert_outputs(view);
     sums.squares += outputs.square().sum(at::kDouble).item<double>();
     sums.outputs += static_cast<double>(outputs.numel());
-    if (!slots_ || rows_[view.moe_layer].size(0) == 0) return;
+    if (!plan_ || rows_[view.moe_layer].size(0) == 0) return;
     const at::Tensor rows = rows_[view.moe_layer].to(view.u_TD.scalar_type());
     top_[view.moe_layer].add(at::linear(view.u_TD, rows).to(at::kFloat) -
                              best.select(1, K - 1).unsqueeze(1));
@@ -76,26 +75,31 @@ class Collector {
       s.entropy.push_back(sums.entropy / T);
       s.output_rms.push_back(std::sqrt(sums.squares / sums.outputs));
     }
-    if (slots_) fill_calibration(s);
+    if (plan_) fill_calibration(s);
   }
 
  private:
-  at::Tensor foreign_rows(const std::vector<int32_t>& slots, int64_t home) {
+  // The model's experts by home: a plan's new experts are not among them, their donors are.
+  at::Tensor foreign_rows(int64_t layer) {
+    const std::vector<int32_t>& slots = plan_->slots[layer];
     std::vector<at::Tensor> rows;
-    for (size_t slot = home; slot < slots.size(); ++slot)
-      rows.push_back(model_.home_router_row(slots[slot]));
+    for (size_t slot = plan_->experts_per_layer; slot < slots.size(); ++slot) {
+      const Home home = plan_->home[slots[slot]];
+      rows.push_back(model_.home_router_row(home.layer * plan_->experts_per_layer + home.expert));
+    }
     return rows.empty() ? at::empty({0, model_.spec().width}) : at::stack(rows);
   }
 
   void fill_calibration(Statistics& s) const {
     const int64_t N = model_.pool().experts_per_layer;
-    s.slots = *slots_;
-    for (size_t layer = 0; layer < slots_->size(); ++layer) {
+    s.slots = plan_->slots;
+    s.donors.assign(plan_->home.begin() + plan_->num_source(), plan_->home.end());
+    for (size_t layer = 0; layer < s.slots.size(); ++layer) {
       std::vector<double>&beta = s.beta.emplace_back(), &scale = s.scale.emplace_back();
       if (rows_[layer].size(0) == 0) continue;
       const at::Tensor delta = top_[layer].smallest().to(at::kDouble).cpu();
       for (int64_t i = 0; i < delta.numel(); ++i) {
-        const Home home = model_.pool().home[(*slots_)[layer][N + i]];
+        const Home home = plan_->home[s.slots[layer][N + i]];
         beta.push_back(-delta.data_ptr<double>()[i]);
         scale.push_back(s.output_rms[layer] / s.output_rms[home.layer]);
       }
@@ -103,7 +107,7 @@ class Collector {
   }
 
   Model& model_;
-  const Slots* slots_;
+  const Pool* plan_;
   int64_t tokens_;
   std::vector<LayerSums> layers_;
   std::vector<at::Tensor> rows_;
@@ -120,7 +124,7 @@ bool is_closed(const Visibility& visibility, int64_t home) {
 
 }  // namespace
 
-Statistics collect_statistics(Model& model, const Slots* slots, double eps,
+Statistics collect_statistics(Model& model, const Pool* plan, double eps,
                               const at::Tensor& windows_NT1, int64_t batch) {
   if (!is_closed(model.visibility(), model.pool().experts_per_layer)) {
     fail("measure",
@@ -128,7 +132,7 @@ Statistics collect_statistics(Model& model, const Slots* slots, double eps,
   }
   const at::NoGradGuard no_grad;
   const int64_t windows = windows_NT1.size(0), length = windows_NT1.size(1) - 1;
-  Collector collector(model, slots, eps, windows * length);
+  Collector collector(model, plan, eps, windows * length);
   double loss = 0;
   for (int64_t begin = 0; begin < windows; begin += batch) {
     Pass pass;
@@ -142,7 +146,7 @@ Statistics collect_statistics(Model& model, const Slots* slots, double eps,
   Statistics statistics;
   statistics.tokens = windows * length;
   statistics.loss = loss / static_cast<double>(statistics.tokens);
-  statistics.eps = slots ? eps : 0;
+  statistics.eps = plan ? eps : 0;
   collector.fill(statistics);
   return statistics;
 }

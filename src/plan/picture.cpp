@@ -29,7 +29,7 @@ std::vector<Run> runs_of(const Pool& pool, int64_t layer) {
   std::sort(seen.begin(), seen.end());
   std::vector<Run> runs;
   for (int32_t p : seen) {
-    const bool own = pool.home[p].layer == layer;
+    const bool own = pool.is_own(layer, p);
     if (!runs.empty() && runs.back().last + 1 == p && runs.back().is_own == own) {
       runs.back().last = p;
     } else {
@@ -46,6 +46,16 @@ struct Layout {
   double expert = 0;     // width of an expert
   bool by_home = false;  // a cell is a home layer, as high as the share of it that is seen
 };
+
+// New experts stand behind the source's in cells of the same width.
+int64_t num_cells(const Pool& pool) {
+  return (pool.num_physical() + pool.experts_per_layer - 1) / pool.experts_per_layer;
+}
+
+std::string cell_name(const Pool& pool, int64_t cell) {
+  return cell < pool.num_moe_layers() ? fmt::format("experts of layer {}", cell)
+                                      : std::string("new experts");
+}
 
 Layout layout_of(const Pool& pool) {
   Layout layout;
@@ -78,18 +88,18 @@ void draw_runs(Svg& svg, const Pool& pool, const Layout& layout, int64_t layer, 
 }
 
 void draw_shares(Svg& svg, const Pool& pool, const Layout& layout, int64_t layer, double y) {
-  std::vector<int64_t> seen(pool.slots.size());
-  for (int32_t p : pool.slots[layer]) ++seen[pool.home[p].layer];
-  const double width = layout.expert * static_cast<double>(pool.experts_per_layer);
-  for (int64_t home = 0; home < pool.num_moe_layers(); ++home) {
-    if (seen[home] == 0) continue;
-    const double share =
-        static_cast<double>(seen[home]) / static_cast<double>(pool.experts_per_layer);
+  const int64_t experts = pool.experts_per_layer;
+  std::vector<int64_t> seen(num_cells(pool));
+  for (int32_t p : pool.slots[layer]) ++seen[p / experts];
+  for (int64_t cell = 0; cell < num_cells(pool); ++cell) {
+    if (seen[cell] == 0) continue;
+    const int64_t all = std::min(experts, pool.num_physical() - cell * experts);
+    const double share = static_cast<double>(seen[cell]) / static_cast<double>(all);
     const double height = std::max(1.0, (layout.row - 2) * share);
-    svg.rectangle(at(layout, home * pool.experts_per_layer), y + layout.row - 1 - height, width,
-                  height, home == layer ? Ink::Solid : Ink::Hollow,
-                  fmt::format("layer {} sees {} of {} experts of layer {}", layer, seen[home],
-                              pool.experts_per_layer, home));
+    svg.rectangle(
+        at(layout, cell * experts), y + layout.row - 1 - height,
+        layout.expert * static_cast<double>(all), height, cell == layer ? Ink::Solid : Ink::Hollow,
+        fmt::format("layer {} sees {} of {} {}", layer, seen[cell], all, cell_name(pool, cell)));
   }
 }
 
@@ -119,6 +129,7 @@ void draw_grid(Svg& svg, const Pool& pool, const Layout& layout, double bottom) 
     if (layer < layers && layer % step == 0)
       svg.text(x + home / 2, bottom + 16, std::to_string(layer), Anchor::Middle);
   }
+  if (pool.num_new() > 0) svg.text(at(layout, layers * experts) + 4, bottom + 16, "new");
 }
 
 // How many layers list each expert; per home layer the mean where experts are thinner than a pixel.
@@ -127,12 +138,13 @@ void draw_sharing(Svg& svg, const Pool& pool, const Layout& layout, double top) 
   const int64_t bin = layout.expert >= 1.5 ? 1 : pool.experts_per_layer;
   const auto most = static_cast<double>(*std::max_element(c.begin(), c.end()));
   for (int64_t p = 0; p < pool.num_physical(); p += bin) {
+    const int64_t end = std::min(p + bin, pool.num_physical());
     double mean = 0;
-    for (int64_t q = p; q < p + bin; ++q)
-      mean += static_cast<double>(c[q]) / static_cast<double>(bin);
+    for (int64_t q = p; q < end; ++q)
+      mean += static_cast<double>(c[q]) / static_cast<double>(end - p);
     const double height = kBars * mean / most;
     svg.rectangle(at(layout, p) + 0.1 * layout.expert, top + kBars - height,
-                  0.8 * layout.expert * static_cast<double>(bin), height, Ink::Solid);
+                  0.8 * layout.expert * static_cast<double>(end - p), height, Ink::Solid);
   }
   svg.line(kLeft, top + kBars, at(layout, pool.num_physical()), top + kBars, Ink::Axis);
   svg.text(kLeft - 8, top + 10, fmt::format("{:.0f}", most), Anchor::End);

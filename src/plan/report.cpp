@@ -1,27 +1,28 @@
 // What plan prints: slots, sharing, exposure, components, path bits and what convert will write.
-#include "family/count.h"
 #include "moue/plan.h"
+#include "plan/cost.h"
 #include "pool/summary.h"
+
+#include <algorithm>
 
 namespace moue {
 
 namespace {
 
-struct Cost {
-  int64_t bytes = 0;   // new tensors, float32
-  int64_t router = 0;  // router rows of all layers, home and foreign
-};
-
-Cost cost_of(const Pool& pool, int64_t width) {
-  Cost cost;
-  for (const PoolTensor& tensor : pool_tensors(pool, width)) {
-    int64_t elements = 1;
-    for (int64_t size : tensor.shape) elements *= size;
-    cost.bytes += 4 * elements;
+void add_scores(const PlanScores& scores, Report& report) {
+  double mean = 0;
+  Table table{"scores",
+              "Likeness of foreign experts (linear CKA)",
+              {"MoE layer", "best", "mean", "worst"},
+              {}};
+  for (const LayerScores& layer : scores.layers) {
+    mean += layer.mean / static_cast<double>(scores.layers.size());
+    table.rows.push_back({layer.layer, layer.best, layer.mean, layer.worst});
   }
-  for (const std::vector<int32_t>& layer : pool.slots)
-    cost.router += static_cast<int64_t>(layer.size()) * width;
-  return cost;
+  report.facts.push_back({"likeness", mean, "mean linear CKA of donors"});
+  report.facts.push_back({"likeness_inputs", scores.inputs, ""});
+  report.facts.push_back({"likeness_samples", scores.samples, ""});
+  report.tables.push_back(std::move(table));
 }
 
 }  // namespace
@@ -29,11 +30,9 @@ Cost cost_of(const Pool& pool, int64_t width) {
 Report report_of(const Plan& plan, const Checkpoint& source) {
   const Family& family = family_of(source.config());
   const ModelSpec spec = family.spec(source.config());
-  const Counts counts = count_parameters(source, claim(source, family), spec);
   const Pool& pool = plan.pool;
-  const Cost cost = cost_of(pool, spec.width),
-             before = cost_of(vanilla_pool(source.config(), spec), spec.width);
-  const int64_t active = counts.active + cost.router - before.router;
+  const Claims claims = claim(source, family);
+  const Cost cost = cost_of(pool, source, claims, spec);
   Report report;
   report.verb = "plan";
   report.title = source.directory().string() + ", " + pool.topology.name;
@@ -42,17 +41,20 @@ Report report_of(const Plan& plan, const Checkpoint& source) {
   report.facts.push_back(
       {"path_bits_source",
        path_bits(vanilla_pool(source.config(), spec).slots, spec.experts_per_token), "bit"});
-  report.facts.push_back({"new_bytes", cost.bytes, "B"});
+  report.facts.push_back({"new_bytes", cost.new_bytes, "B"});
+  if (pool.num_new() > 0) report.facts.push_back({"new_expert_bytes", cost.expert_bytes, "B"});
   report.facts.push_back(
-      {"new_share", static_cast<double>(cost.bytes) / static_cast<double>(source.data_bytes()),
+      {"new_share", static_cast<double>(cost.new_bytes) / static_cast<double>(source.data_bytes()),
        "of the source's bytes"});
-  report.facts.push_back({"router_share",
-                          static_cast<double>(cost.router) / static_cast<double>(active),
-                          "of a token's active parameters"});
+  report.facts.push_back({"router_bytes", cost.router_bytes, "B"});
+  report.facts.push_back({"router_share", cost.router_share, "of a token's active parameters"});
   report.facts.push_back({"fingerprint", plan.fingerprint, ""});
   report.tables.push_back(slots_table(pool));
+  if (plan.scores) add_scores(*plan.scores, report);
   report.pictures.push_back({"Who sees whom", picture_of(plan)});
   report.warnings = plan.notes;
+  const std::string warning = router_warning(cost);
+  if (!warning.empty()) report.warnings.push_back(warning);
   return report;
 }
 

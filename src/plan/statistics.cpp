@@ -34,6 +34,11 @@ class Tensors {
   void add(std::string name, const std::vector<double>& values) {
     add(std::move(name), {static_cast<int64_t>(values.size())}, values);
   }
+  void add(std::string name, std::vector<int64_t> shape, const std::vector<Home>& values) {
+    static_assert(sizeof(Home) == 2 * sizeof(int32_t));
+    views_.push_back(
+        {std::move(name), Dtype::I32, std::move(shape), std::as_bytes(std::span(values))});
+  }
   void add(std::string name, const std::vector<int32_t>& values) {
     views_.push_back({std::move(name),
                       Dtype::I32,
@@ -47,6 +52,32 @@ class Tensors {
   std::vector<TensorView> views_;
 };
 
+int64_t whole(size_t value) { return static_cast<int64_t>(value); }
+
+void add_similarity(const Similarity& similarity, Tensors& tensors) {
+  std::vector<double> scores;
+  for (const std::vector<double>& layer : similarity.score)
+    scores.insert(scores.end(), layer.begin(), layer.end());
+  const int64_t layers = whole(similarity.score.size());
+  tensors.add("similarity.score", {layers, whole(similarity.score[0].size())}, std::move(scores));
+  tensors.add("similarity.reach", std::vector<double>{static_cast<double>(similarity.reach)});
+  tensors.add("similarity.samples", std::vector<double>{static_cast<double>(similarity.samples)});
+}
+
+constexpr int64_t kHomes = 6, kNumbers = 4;  // of a replacement
+
+void add_replacements(const std::vector<Replacement>& replacements, Tensors& tensors) {
+  std::vector<double> all;
+  for (const Replacement& r : replacements) {
+    for (const Home home : {r.replaced, r.best, r.random}) {
+      all.push_back(home.layer);
+      all.push_back(home.expert);
+    }
+    all.insert(all.end(), {r.best_score, r.random_score, r.best_loss, r.random_loss});
+  }
+  tensors.add("replacements", {whole(replacements.size()), kHomes + kNumbers}, std::move(all));
+}
+
 Tensors tensors_of(const Statistics& s) {
   Tensors tensors;
   const size_t layers = s.load.size(), experts = layers ? s.load[0].size() : 0;
@@ -59,7 +90,10 @@ Tensors tensors_of(const Statistics& s) {
   tensors.add("margin", s.margin);
   tensors.add("entropy", s.entropy);
   tensors.add("output_rms", s.output_rms);
+  if (!s.similarity.score.empty()) add_similarity(s.similarity, tensors);
+  if (!s.replacements.empty()) add_replacements(s.replacements, tensors);
   if (s.slots.empty()) return tensors;
+  if (!s.donors.empty()) tensors.add("donors", {whole(s.donors.size()), 2}, s.donors);
   tensors.add("eps", std::vector<double>{s.eps});
   for (size_t layer = 0; layer < layers; ++layer) {
     tensors.add(layer_name(layer, "slots"), s.slots[layer]);
@@ -108,8 +142,8 @@ class Reader {
     return result.empty() ? 0 : result[0];
   }
 
-  std::vector<int32_t> integers(const std::string& name) {
-    if (!take(name, Dtype::I32, {-1})) return {};
+  std::vector<int32_t> integers(const std::string& name, const std::vector<int64_t>& shape = {-1}) {
+    if (!take(name, Dtype::I32, shape)) return {};
     const std::vector<double> read = file_.values(name);
     return {read.begin(), read.end()};
   }
@@ -176,8 +210,43 @@ void check_load(const Statistics& s, Reader& reader) {
   }
 }
 
+void read_similarity(Reader& reader, size_t layers, size_t experts, Similarity& similarity) {
+  const auto all = static_cast<int64_t>(layers * experts);
+  const std::vector<double> scores =
+      reader.values("similarity.score", {static_cast<int64_t>(layers), all});
+  similarity.inputs = "tokens";
+  similarity.reach = static_cast<int64_t>(reader.value("similarity.reach"));
+  similarity.samples = static_cast<int64_t>(reader.value("similarity.samples"));
+  similarity.score = rows_of(scores, scores.empty() ? 0 : layers);
+  const auto bad = std::ranges::find_if(scores, [](double score) {
+    return score != Similarity::kUnknown && !(score >= 0 && score <= 1);
+  });
+  if (bad != scores.end())
+    reader.fault("similarity.score holds {}, wanted 0 to 1, or {}", *bad, Similarity::kUnknown);
+}
+
+std::vector<Replacement> read_replacements(Reader& reader) {
+  std::vector<Replacement> result;
+  const std::vector<double> all = reader.values("replacements", {-1, kHomes + kNumbers});
+  for (size_t i = 0; i + kHomes + kNumbers <= all.size(); i += kHomes + kNumbers) {
+    const auto home = [&](size_t at) {
+      return Home{static_cast<int32_t>(all[i + at]), static_cast<int32_t>(all[i + at + 1])};
+    };
+    result.push_back({home(0), home(2), home(4), all[i + 6], all[i + 7], all[i + 8], all[i + 9]});
+  }
+  return result;
+}
+
+std::vector<Home> read_donors(Reader& reader) {
+  const std::vector<int32_t> numbers = reader.integers("donors", {-1, 2});
+  std::vector<Home> donors;
+  for (size_t i = 0; i + 1 < numbers.size(); i += 2) donors.push_back({numbers[i], numbers[i + 1]});
+  return donors;
+}
+
 void read_calibration(Reader& reader, size_t layers, int64_t experts, Statistics& s) {
   s.eps = reader.value("eps");
+  if (reader.has("donors")) s.donors = read_donors(reader);
   for (size_t layer = 0; layer < layers; ++layer) {
     s.slots.push_back(reader.integers(layer_name(layer, "slots")));
     const auto count = static_cast<int64_t>(s.slots.back().size());
@@ -229,9 +298,10 @@ Statistics read_statistics(const std::filesystem::path& file) {
   s.entropy = reader.values("entropy", {static_cast<int64_t>(layers)});
   s.output_rms = reader.values("output_rms", {static_cast<int64_t>(layers)});
   check_load(s, reader);
-  if (reader.has("eps"))
-    read_calibration(reader, layers, s.load.empty() ? 0 : static_cast<int64_t>(s.load[0].size()),
-                     s);
+  const size_t experts = s.load.empty() ? 0 : s.load[0].size();
+  if (reader.has("similarity.score")) read_similarity(reader, layers, experts, s.similarity);
+  if (reader.has("replacements")) s.replacements = read_replacements(reader);
+  if (reader.has("eps")) read_calibration(reader, layers, static_cast<int64_t>(experts), s);
   reader.finish();
   return s;
 }

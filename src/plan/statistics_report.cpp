@@ -2,6 +2,8 @@
 #include "moue/statistics.h"
 #include "report/svg.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -46,6 +48,60 @@ Table calibration_table(const Statistics& s) {
   return table;
 }
 
+// Per layer, over donors within reach.
+void add_similarity(const Similarity& similarity, Report& report) {
+  Table table{"similarity",
+              "Best linear CKA of each donor within reach with a layer's own experts",
+              {"MoE layer", "donors", "best", "mean", "worst"},
+              {}};
+  double mean_of_all = 0;
+  for (size_t layer = 0; layer < similarity.score.size(); ++layer) {
+    double best = 0, worst = 1, sum = 0;
+    int64_t donors = 0;
+    for (const double score : similarity.score[layer]) {
+      if (score == Similarity::kUnknown) continue;
+      best = std::max(best, score);
+      worst = std::min(worst, score);
+      sum += score;
+      ++donors;
+    }
+    if (donors == 0) continue;
+    const double mean = sum / static_cast<double>(donors);
+    mean_of_all += mean / static_cast<double>(similarity.score.size());
+    table.rows.push_back({static_cast<int64_t>(layer), donors, best, mean, worst});
+  }
+  report.facts.push_back({"similarity_mean", mean_of_all, "linear CKA"});
+  report.facts.push_back({"similarity_reach", similarity.reach, "MoE layers"});
+  report.facts.push_back({"similarity_samples", similarity.samples, "tok"});
+  report.tables.push_back(std::move(table));
+}
+
+std::string home_text(Home home) { return fmt::format("{}.{}", home.layer, home.expert); }
+
+void add_replacements(const std::vector<Replacement>& replacements, double loss, Report& report) {
+  Table table{"replacements",
+              "An expert answered for by another (MoE layer.expert), and the loss it adds",
+              {"replaced", "best donor", "its CKA", "loss added", "random donor", "its CKA ",
+               "loss added "},
+              {}};
+  int64_t wins = 0;
+  double best = 0, random = 0;
+  const auto count = static_cast<double>(replacements.size());
+  for (const Replacement& r : replacements) {
+    wins += r.best_loss < r.random_loss;
+    best += (r.best_loss - loss) / count;
+    random += (r.random_loss - loss) / count;
+    table.rows.push_back({home_text(r.replaced), home_text(r.best), r.best_score,
+                          r.best_loss - loss, home_text(r.random), r.random_score,
+                          r.random_loss - loss});
+  }
+  report.facts.push_back({"replacements", static_cast<int64_t>(replacements.size()), ""});
+  report.facts.push_back({"best_donor_wins", wins, "of the replacements"});
+  report.facts.push_back({"best_donor_increase", best, "nats"});
+  report.facts.push_back({"random_donor_increase", random, "nats"});
+  report.tables.push_back(std::move(table));
+}
+
 }  // namespace
 
 Report report_of(const Statistics& s) {
@@ -66,6 +122,8 @@ Report report_of(const Statistics& s) {
     report.facts.push_back({"eps", s.eps, "of a layer's tokens"});
     report.tables.push_back(calibration_table(s));
   }
+  if (!s.similarity.score.empty()) add_similarity(s.similarity, report);
+  if (!s.replacements.empty()) add_replacements(s.replacements, s.loss, report);
   report.pictures.push_back(
       {"Load of each expert",
        square_chart("Share of a layer's choices", "expert", "MoE layer", s.load, "load")});

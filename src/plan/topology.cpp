@@ -16,6 +16,13 @@ namespace {
 constexpr int64_t kFar = int64_t{1} << 31;  // keeps start and window positions far from overflow
 constexpr int64_t kMostExperts = int64_t{1} << 24;
 
+int64_t positions(const Topology& t) { return t.ring > 0 ? t.ring : t.layers * t.experts; }
+
+// Experts of the ring that a layer would have for itself: what named topologies are made of.
+int64_t share_of_layer(const Topology& t) {
+  return t.ring > 0 ? (t.ring + t.layers - 1) / t.layers : t.experts;
+}
+
 std::vector<std::string> parameter_faults(const Topology& t) {
   std::vector<std::string> faults;
   const auto within = [&](const char* name, int64_t value, int64_t low, int64_t high) {
@@ -30,18 +37,20 @@ std::vector<std::string> parameter_faults(const Topology& t) {
   within("stride", t.stride, 1, kFar);
   within("origin", t.origin, -kFar, kFar);
   if (!faults.empty()) return faults;
+  within("ring", t.ring, 0, kMostExperts);
   within("layers times experts", t.layers * t.experts, 1, kMostExperts);
-  const int64_t ring = t.layers * t.experts, distinct = ring / std::gcd(t.stride, ring);
+  const int64_t ring = positions(t), distinct = ring / std::gcd(t.stride, ring);
   if (t.window > distinct) {
     faults.push_back(fmt::format(
         "a window of {} with stride {} shows an expert twice on a ring of {}, wanted a window of "
         "at most {}",
         t.window, t.stride, ring, distinct));
   }
-  if (t.window > kMaxSlots) {
+  const int64_t most = t.ring > 0 ? kMaxSlots - t.experts : kMaxSlots;
+  if (t.window > most) {
     faults.push_back(fmt::format(
         "a window of {} gives a layer more slots than the kernels hold, wanted at most {}",
-        t.window, kMaxSlots));
+        t.window, most));
   }
   if (t.boundary == Boundary::Clamp && t.stride != 1) {
     faults.push_back(
@@ -52,13 +61,25 @@ std::vector<std::string> parameter_faults(const Topology& t) {
 
 // The window of a layer, in window order.
 std::vector<int32_t> window_of(const Topology& t, int64_t layer) {
-  const int64_t ring = t.layers * t.experts;
+  const int64_t ring = positions(t);
   int64_t start = t.origin + t.shift * (layer / t.group);
   if (t.boundary == Boundary::Clamp) start = std::clamp<int64_t>(start, 0, ring - t.window);
   std::vector<int32_t> result(t.window);
   for (int64_t j = 0; j < t.window; ++j) {
     const int64_t at = (start + t.stride * j) % ring;
     result[j] = static_cast<int32_t>(at < 0 ? at + ring : at);
+  }
+  return result;
+}
+
+// own(l) ++ V_l: the ring of new experts lies behind the source's, and misses nothing.
+Slots slots_of_new(const Topology& t) {
+  Slots result;
+  const auto source = static_cast<int32_t>(t.layers * t.experts);
+  for (int64_t layer = 0; layer < t.layers; ++layer) {
+    std::vector<int32_t>& slots = result.emplace_back(t.experts);
+    std::iota(slots.begin(), slots.end(), static_cast<int32_t>(layer * t.experts));
+    for (const int32_t position : window_of(t, layer)) slots.push_back(source + position);
   }
   return result;
 }
@@ -75,26 +96,33 @@ std::string missed_text(const Topology& t, int64_t layer, const std::vector<int3
 }  // namespace
 
 std::vector<std::string> topology_names() {
-  return {"vanilla", "aligned", "sliding", "half_staggered", "one_pool"};
+  return {"vanilla", "aligned", "sliding", "half_staggered", "one_pool", "similarity"};
 }
 
-Topology unlimited_topology(const std::string& name, int64_t layers, int64_t experts,
-                            int64_t group) {
+Topology unlimited_topology(const std::string& name, int64_t layers, int64_t experts, int64_t group,
+                            int64_t ring) {
   Topology t{.name = name, .layers = layers, .experts = experts};
+  t.ring = ring;
+  if (ring > 0) t.boundary = Boundary::Ring;
   const bool in_blocks = name == "aligned" || name == "half_staggered";
+  const int64_t share = share_of_layer(t);
   t.group = group > 0 ? group : in_blocks ? 2 : 1;
-  t.shift = t.group * experts;
+  t.shift = t.group * share;
   if (name == "vanilla" || name == "aligned") {
-    t.window = name == "aligned" ? t.shift : experts;
+    t.window = name == "aligned" ? t.shift : share;
   } else if (name == "sliding") {
-    t.window = t.shift + 2 * experts;
-    t.origin = -experts;
+    t.window = t.shift + 2 * share;
+    t.origin = -share;
+  } else if (name == "similarity") {
+    t.shift = 0;
+    t.window = 2 * experts;
+    t.reach = kDefaultReach;
   } else if (name == "half_staggered") {
     t.window = 2 * t.shift;
     t.origin = -((t.shift + 1) / 2);
   } else if (name == "one_pool") {
     t.shift = 0;
-    t.window = layers * experts;
+    t.window = positions(t);
   } else {
     const std::vector<std::string> known = topology_names();
     const auto near = nearest(name, known);
@@ -104,15 +132,20 @@ Topology unlimited_topology(const std::string& name, int64_t layers, int64_t exp
   return t;
 }
 
-Topology named_topology(const std::string& name, int64_t layers, int64_t experts, int64_t group) {
-  Topology t = unlimited_topology(name, layers, experts, group);
-  t.window = std::min(t.window, layers * experts);
+Topology named_topology(const std::string& name, int64_t layers, int64_t experts, int64_t group,
+                        int64_t ring) {
+  Topology t = unlimited_topology(name, layers, experts, group, ring);
+  t.window = std::min(t.window, positions(t));
   return t;
 }
 
 Slots make_slots(const Topology& t) {
   const std::vector<std::string> faults = parameter_faults(t);
   if (!faults.empty()) fail("plan", "topology {}: {}", t.name, join(faults, "; "));
+  if (t.reach > 0) {
+    fail("plan", "topology {} has no slots of its own; they come from scores of likeness", t.name);
+  }
+  if (t.ring > 0) return slots_of_new(t);
   Slots result;
   std::vector<std::string> misses;
   std::vector<char> is_seen(t.layers * t.experts);

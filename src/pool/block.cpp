@@ -35,6 +35,8 @@ Json json_of(const Topology& topology) {
   json["stride"] = topology.stride;
   json["origin"] = topology.origin;
   json["boundary"] = to_string(topology.boundary);
+  if (topology.ring > 0) json["ring"] = topology.ring;
+  if (topology.reach > 0) json["reach"] = topology.reach;
   return json;
 }
 
@@ -49,6 +51,8 @@ Topology topology_of(const Config& block) {
   t.stride = block.integer("topology.stride", 1);
   t.origin = block.integer("topology.origin");
   t.boundary = boundary_of(block.string("topology.boundary"));
+  t.ring = block.integer("topology.ring", 0);
+  t.reach = block.integer("topology.reach", 0);
   return t;
 }
 
@@ -112,6 +116,11 @@ std::vector<std::string> count_faults(const Config& block, const Pool& pool) {
   agree("num_physical_experts", pool.num_physical());
   agree("topology.layers", pool.num_moe_layers());
   agree("topology.experts", pool.experts_per_layer);
+  const int64_t ring = pool.mode == Mode::Expand ? pool.num_new() : 0;
+  if (pool.topology.ring != ring) {
+    faults.push_back(fmt::format("topology.ring is {}, wanted the number of new experts, {}",
+                                 pool.topology.ring, ring));
+  }
   const auto listed = static_cast<int64_t>(pool.moe_layers.size());
   if (listed != pool.num_moe_layers()) {
     faults.push_back(
@@ -160,10 +169,8 @@ Pool pool_of(const Json& json, const std::string& origin) {
          version, kVersion);
   }
   refuse_unknown_keys(block);
-  if (block.string("mode") != to_string(Mode::Reuse)) {
-    fail("pool", "{}: mode is {}, wanted 'reuse'", block.origin(), in_quotes(block.string("mode")));
-  }
   Pool pool;
+  pool.mode = mode_of(block.string("mode"));
   pool.base_model_type = block.string("base_model_type");
   pool.base_architectures = block.strings("base_architectures");
   pool.moe_layers = block.integers("moe_layers");

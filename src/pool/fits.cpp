@@ -3,6 +3,7 @@
 #include "moue/checkpoint.h"
 #include "moue/error.h"
 #include "moue/pool.h"
+#include "pool/new_experts.h"
 
 namespace moue {
 
@@ -22,11 +23,31 @@ std::vector<std::string> spec_faults(const Pool& pool, const ModelSpec& spec) {
   return faults;
 }
 
+// Counts the new experts' tensors that are there.
+size_t check_experts(const Pool& pool, const ModelSpec& spec, const Checkpoint& checkpoint,
+                     std::vector<std::string>& faults) {
+  size_t found = 0;
+  for (int64_t j = 0; j < pool.num_new(); ++j) {
+    for (const ExpertTensor& wanted : expert_tensors(j, spec)) {
+      const TensorInfo* tensor = checkpoint.find(wanted.name);
+      found += tensor != nullptr;
+      if (!tensor) {
+        faults.push_back(wanted.name + " is missing");
+      } else if (tensor->shape != wanted.shape || !holds_weights(tensor->dtype)) {
+        faults.push_back(fmt::format("{} is {} {}, wanted a float type {}", wanted.name,
+                                     dtype_name(tensor->dtype), shape_text(tensor->shape),
+                                     shape_text(wanted.shape)));
+      }
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 void check_pool_fits(const Pool& pool, const ModelSpec& spec, const Checkpoint& checkpoint) {
   std::vector<std::string> faults = spec_faults(pool, spec);
-  size_t found = 0;
+  size_t found = check_experts(pool, spec, checkpoint, faults);
   for (const PoolTensor& wanted : pool_tensors(pool, spec.width)) {
     const TensorInfo* tensor = checkpoint.find(wanted.name);
     if (!tensor) {

@@ -10,7 +10,7 @@ namespace moue {
 namespace {
 
 constexpr std::array<std::string_view, 2> kBoundaries = {"ring", "clamp"};
-constexpr std::array<std::string_view, 1> kModes = {"reuse"};
+constexpr std::array<std::string_view, 2> kModes = {"reuse", "expand"};
 constexpr std::array<std::string_view, 2> kForeignInputs = {"home", "layer"};
 constexpr std::array<std::string_view, 4> kStates = {"closed", "opened", "trained", "relocked"};
 
@@ -42,6 +42,7 @@ PoolState pool_state(std::string_view name) {
 Boundary boundary_of(std::string_view name) {
   return parse<Boundary>("boundary", kBoundaries, name);
 }
+Mode mode_of(std::string_view name) { return parse<Mode>("mode", kModes, name); }
 ForeignInput foreign_input_of(std::string_view name) {
   return parse<ForeignInput>("foreign_input", kForeignInputs, name);
 }
@@ -55,6 +56,21 @@ std::string router_visibility(int64_t layer) { return layer_name(layer, "router.
 std::string trajectory_gain(int64_t layer) { return layer_name(layer, "trajectory.gain"); }
 
 }  // namespace names
+
+std::vector<ExpertTensor> expert_tensors(int64_t j, const ModelSpec& spec) {
+  const int64_t F = spec.expert_width, D = spec.width;
+  const auto name = [j](const char* rest) { return fmt::format("moue.experts.{}.{}", j, rest); };
+  std::vector<ExpertTensor> result = {{Role::ExpertGate, name("gate.weight"), {F, D}},
+                                      {Role::ExpertUp, name("up.weight"), {F, D}},
+                                      {Role::ExpertDown, name("down.weight"), {D, F}}};
+  if (!spec.expert_bias) return result;
+  result.push_back({Role::ExpertGateBias, name("gate.bias"), {F}});
+  result.push_back({Role::ExpertUpBias, name("up.bias"), {F}});
+  result.push_back({Role::ExpertDownBias, name("down.bias"), {D}});
+  return result;
+}
+
+bool is_expert_tensor(std::string_view name) { return name.starts_with("moue.experts."); }
 
 bool is_pool_tensor(std::string_view name) { return name.starts_with("moue."); }
 

@@ -36,6 +36,10 @@ void check_layer(const Pool& pool, int64_t layer, int64_t experts_per_token,
     if (p < 0 || p >= pool.num_physical()) {
       faults.push_back(fmt::format("layer {} lists expert {} in slot {}, wanted 0 to {}", layer, p,
                                    slot, pool.num_physical() - 1));
+    } else if (pool.mode == Mode::Expand && slot >= experts && p < pool.num_source()) {
+      faults.push_back(fmt::format(
+          "layer {} lists expert {} in slot {}, wanted new experts alone, {} to {}, in mode expand",
+          layer, p, slot, pool.num_source(), pool.num_physical() - 1));
     } else if (seen[p]) {
       faults.push_back(
           fmt::format("layer {} lists expert {} twice, again in slot {}", layer, p, slot));
@@ -45,6 +49,33 @@ void check_layer(const Pool& pool, int64_t layer, int64_t experts_per_token,
   }
   for (int32_t p : slots) {
     if (p >= 0 && p < pool.num_physical()) seen[p] = false;
+  }
+}
+
+void check_homes(const Pool& pool, std::vector<std::string>& faults) {
+  const int64_t layers = pool.num_moe_layers(), experts = pool.experts_per_layer;
+  const int64_t source = pool.num_source(), physical = pool.num_physical();
+  if (pool.mode == Mode::Reuse && physical != source) {
+    faults.push_back(fmt::format("it has {} homes, wanted {} ({} layers of {} experts)", physical,
+                                 source, layers, experts));
+  }
+  if (pool.mode == Mode::Expand && physical <= source) {
+    faults.push_back(
+        fmt::format("it has {} homes, wanted more than {} ({} layers of {} experts) in mode expand",
+                    physical, source, layers, experts));
+  }
+  for (int64_t p = 0; p < physical; ++p) {
+    const Home seen = pool.home[p];
+    const bool is_new = pool.mode == Mode::Expand && p >= source;
+    if (is_new &&
+        (seen.layer < 0 || seen.layer >= layers || seen.expert < 0 || seen.expert >= experts)) {
+      faults.push_back(fmt::format(
+          "the donor of new expert {} is [{}, {}], wanted one of {} layers of {} experts", p,
+          seen.layer, seen.expert, layers, experts));
+    }
+    if (is_new || (seen.layer == p / experts && seen.expert == p % experts)) continue;
+    faults.push_back(fmt::format("the home of expert {} is [{}, {}], wanted [{}, {}]", p,
+                                 seen.layer, seen.expert, p / experts, p % experts));
   }
 }
 
@@ -83,16 +114,7 @@ std::vector<std::string> pool_faults(const Pool& pool, int64_t experts_per_token
   const int64_t layers = pool.num_moe_layers(), experts = pool.experts_per_layer;
   if (layers == 0 || experts < 1)
     return {fmt::format("it has {} layers of {} experts, wanted at least one", layers, experts)};
-  if (pool.num_physical() != layers * experts) {
-    faults.push_back(fmt::format("it has {} homes, wanted {} ({} layers of {} experts)",
-                                 pool.num_physical(), layers * experts, layers, experts));
-  }
-  for (int64_t p = 0; p < pool.num_physical(); ++p) {
-    const Home seen = pool.home[p];
-    if (seen.layer == p / experts && seen.expert == p % experts) continue;
-    faults.push_back(fmt::format("the home of expert {} is [{}, {}], wanted [{}, {}]", p,
-                                 seen.layer, seen.expert, p / experts, p % experts));
-  }
+  check_homes(pool, faults);
   std::vector<bool> seen(pool.home.size());
   for (int64_t layer = 0; layer < layers; ++layer)
     check_layer(pool, layer, experts_per_token, seen, faults);

@@ -15,6 +15,7 @@ namespace {
 int64_t whole(size_t value) { return static_cast<int64_t>(value); }
 
 std::string parameters_text(const Topology& t) {
+  if (t.reach > 0) return fmt::format("window {}, reach {}", t.window, t.reach);
   return fmt::format("group {}, shift {}, window {}, stride {}, origin {}, {}", t.group, t.shift,
                      t.window, t.stride, t.origin, to_string(t.boundary));
 }
@@ -41,7 +42,9 @@ std::vector<Fact> pool_facts(const Pool& pool) {
           {"topology_parameters", parameters_text(pool.topology), ""},
           {"moe_layers", pool.num_moe_layers(), ""},
           {"experts_per_layer", pool.experts_per_layer, ""},
+          {"mode", std::string(to_string(pool.mode)), ""},
           {"physical_experts", pool.num_physical(), ""},
+          {"new_experts", pool.num_new(), ""},
           {"slots_min", whole(fewest->size()), ""},
           {"slots_max", whole(most->size()), ""},
           {"sharing_min", *least, "layers"},

@@ -12,9 +12,25 @@ struct Effect {
   const char* because;
 };
 
+bool uses_scores(const Recipe& r) {
+  return r.plan.topology == "similarity" || !r.plan.compare.empty();
+}
+
 const Effect kEffects[] = {
     {"measure.eps", [](const Recipe& r) { return r.measure.plan.empty(); },
      "there is no plan to calibrate for"},
+    {"measure.samples", [](const Recipe& r) { return r.measure.reach == 0; },
+     "experts are not compared: reach is 0"},
+    {"plan.donors", [](const Recipe& r) { return r.plan.mode == "reuse"; },
+     "mode reuse copies no expert"},
+    {"plan.reach", [](const Recipe& r) { return !uses_scores(r); }, "no topology goes by scores"},
+    {"plan.scores", [](const Recipe& r) { return !uses_scores(r); }, "no topology goes by scores"},
+    {"plan.samples", [](const Recipe& r) { return !uses_scores(r) || r.plan.scores == "data"; },
+     "no Gaussian inputs are drawn"},
+    {"plan.topology", [](const Recipe& r) { return !r.plan.compare.empty(); },
+     "compare names the topologies"},
+    {"plan.out", [](const Recipe& r) { return !r.plan.compare.empty(); },
+     "a comparison writes no plan"},
     {"plan",
      [](const Recipe& r) { return r.verb == "convert" && r.given.contains("convert.plan"); },
      "the plan is read from a file"},

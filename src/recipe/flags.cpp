@@ -41,12 +41,16 @@ const std::vector<Verb>& verbs() {
        {{"MODEL", "source"}},
        "  moue measure models/mixtral --tokens text.u16\n"
        "  moue measure models/mixtral --tokens text.u16 --plan plan.json --out "
-       "statistics.safetensors\n"},
+       "statistics.safetensors\n"
+       "  moue measure models/mixtral --tokens text.u16 --reach 2 --replace 50 --json\n"},
       {"plan",
        "decide which experts each layer shall share; writes plan.json and its picture",
        {{"MODEL", "source"}},
        "  moue plan models/mixtral\n"
-       "  moue plan models/mixtral --topology half_staggered --group 2 --out plan.json\n"},
+       "  moue plan models/mixtral --topology half_staggered --group 2 --out plan.json\n"
+       "  moue plan models/mixtral --topology similarity --window 16 --reach 2\n"
+       "  moue plan models/mixtral --mode expand --experts 32 --donors weight --topology aligned\n"
+       "  moue plan models/mixtral --compare aligned,sliding,half_staggered\n"},
       {"convert",
        "write the upgraded checkpoint; the source is only read",
        {{"MODEL", "source"}},
@@ -109,7 +113,8 @@ void add_flag(CommandLine& line, CLI::App& sub, const Knob& knob) {
   }
   heard.option =
       sub.add_option(heard.name, heard.words, help_of(knob))->option_text(value_hint(knob));
-  heard.option->expected(static_cast<int>(std::max<size_t>(knob.length, 1)));
+  const auto words = static_cast<int>(std::max<size_t>(knob.length, 1));
+  heard.option->expected(knob.bare.empty() ? words : 0, words);
   heard.option->allow_extra_args(false);
 }
 
@@ -189,8 +194,10 @@ void apply_flags(Recipe& recipe, const std::deque<Heard>& heard, const CLI::App&
   for (const Heard& flag : heard) {
     // Each verb has its own options; those of the others were never counted.
     if (flag.option->count() == 0) continue;
-    const Setting setting =
-        flag.words.empty() ? Setting(flag.set) : setting_of(*flag.knob, flag.words);
+    const bool is_bare = flag.words.empty() || flag.words.front().empty();
+    const Setting setting = is_bare && !flag.knob->bare.empty() ? Setting(flag.knob->bare)
+                            : flag.words.empty()                ? Setting(flag.set)
+                                                 : setting_of(*flag.knob, flag.words);
     const std::string fault = assign(*flag.knob, recipe, setting);
     if (!fault.empty()) faults.push_back(fmt::format("{} {}", flag.name, fault));
   }

@@ -22,6 +22,11 @@ const std::vector<std::string> kDtypes = {"float32", "bfloat16"};
 const std::vector<std::string> kDevices = {"cpu", "cuda"};
 const std::vector<std::string> kTokenTypes = {"", "u16", "u32"};
 
+std::vector<std::string> with_all(std::vector<std::string> names) {
+  names.insert(names.begin(), {"", "all"});
+  return names;
+}
+
 std::vector<Knob> run_knobs() {
   return {
       MOUE_KNOB(source, "model directory to start from").empty_means("none").local(),
@@ -49,6 +54,14 @@ std::vector<Knob> measure_knobs() {
       MOUE_KNOB(measure.length, "tokens per window").range(1, 1e6),
       MOUE_KNOB(measure.batch, "windows per forward pass").range(1, 1e6),
       MOUE_KNOB(measure.eps, "share of a layer's tokens whose choice opening may change").below(1),
+      MOUE_KNOB(measure.reach,
+                "compare experts with those of so many MoE layers to either side; 0 = not")
+          .range(0, 65536),
+      MOUE_KNOB(measure.samples, "tokens of a layer on which they are compared").range(2, 4096),
+      MOUE_KNOB(
+          measure.replace,
+          "trials: an expert answered for by its best donor within reach, and by a random one")
+          .range(0, 1e6),
       MOUE_KNOB(measure.dtype, "arithmetic").one_of(kDtypes),
       MOUE_KNOB(measure.device, "where the model runs").one_of(kDevices),
       MOUE_KNOB(measure.threads, "threads of the CPU; 0 = all cores").range(0, 4096).local(),
@@ -57,6 +70,12 @@ std::vector<Knob> measure_knobs() {
 
 std::vector<Knob> plan_knobs() {
   return {
+      MOUE_KNOB(plan.mode, "share the source's experts, or add copies and share those")
+          .one_of({"reuse", "expand"}),
+      MOUE_KNOB(plan.experts, "expand: how many experts are added").range(0, 1 << 20),
+      MOUE_KNOB(plan.donors, "expand: which experts are copied")
+          .one_of({"", "even", "load", "weight"})
+          .empty_means("load with statistics, else even"),
       MOUE_KNOB(plan.topology, "named topology, the start of the parameters below")
           .one_of(topology_names()),
       MOUE_KNOB(plan.group, "layers that share one window")
@@ -77,11 +96,24 @@ std::vector<Knob> plan_knobs() {
       MOUE_KNOB(plan.boundary, "what happens at the ends of the ring")
           .one_of({"", "ring", "clamp"})
           .empty_means("the topology's"),
+      MOUE_KNOB(plan.reach, "similarity: how many MoE layers away a donor may be")
+          .range(1, 65536)
+          .empty_means("2"),
+      MOUE_KNOB(plan.scores, "similarity: scores of data (statistics) or none (Gaussian inputs)")
+          .one_of({"", "data", "none"})
+          .empty_means("data where the statistics have them"),
+      MOUE_KNOB(plan.samples, "similarity without data: Gaussian inputs").range(2, 4096),
       MOUE_KNOB(plan.max_sharing, "refuse plans in which more layers list one expert; 0 = no cap")
           .range(0, 1e6),
       MOUE_KNOB(plan.state_dim, "numbers of the trajectory state").range(1, 256),
       MOUE_KNOB(plan.foreign_input, "through whose norm a foreign expert is fed")
           .one_of({"home", "layer"}),
+      MOUE_KNOB(plan.compare,
+                "topologies to put side by side, joined by commas; no plan is written")
+          .some_of(with_all(topology_names()))
+          .bare_means("all")
+          .empty_means("one plan is made")
+          .local(),
       MOUE_KNOB(plan.statistics, "statistics file to plan by").empty_means("none").local(),
       MOUE_KNOB(plan.out, "plan file to write, its picture beside it")
           .empty_means("OUT/plan.json, without OUT here")

@@ -82,7 +82,10 @@ std::string wanted(const Knob& knob) {
           [&](std::optional<int64_t>* at) { return integer(at); },
           [&](uint64_t*) { return fmt::format("a size such as \"4GiB\", {}", range_text(knob)); },
           [&](double*) { return fmt::format("a number, {}", range_text(knob)); },
-          [&](std::string*) { return "one of " + range_text(knob); },
+          [&](std::string*) {
+            return (knob.several ? "one or more, joined by commas, of " : "one of ") +
+                   range_text(knob);
+          },
           [](std::filesystem::path*) { return std::string("a path"); },
           [&](std::vector<double>*) {
             return fmt::format("{} numbers, {}", knob.length, range_text(knob));
@@ -100,6 +103,12 @@ struct Assign {
   const Knob& knob;
   const Setting& setting;
 
+  bool is_chosen(std::string_view text) const {
+    const size_t comma = knob.several ? text.find(',') : std::string_view::npos;
+    if (std::count(knob.choices.begin(), knob.choices.end(), text.substr(0, comma)) == 0)
+      return false;
+    return comma == std::string_view::npos || is_chosen(text.substr(comma + 1));
+  }
   bool operator()(bool* to) const {
     const auto* truth = std::get_if<bool>(&setting);
     return truth != nullptr && (*to = *truth, true);
@@ -126,8 +135,7 @@ struct Assign {
   }
   bool operator()(std::string* to) const {
     const auto* text = std::get_if<std::string>(&setting);
-    return text != nullptr && std::count(knob.choices.begin(), knob.choices.end(), *text) > 0 &&
-           (*to = *text, true);
+    return text != nullptr && is_chosen(*text) && (*to = *text, true);
   }
   bool operator()(std::filesystem::path* to) const {
     const auto* text = std::get_if<std::string>(&setting);

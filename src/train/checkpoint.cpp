@@ -108,7 +108,8 @@ void write_weights(Model& model, const Checkpoint& source, const fs::path& direc
   for (const TensorInfo& tensor : source.tensors()) {
     const auto found = trained.find(tensor.name);
     Stored stored = found == trained.end() ? untouched(source, tensor) : found->second;
-    (is_pool_tensor(tensor.name) ? added : base).push_back(std::move(stored));
+    const bool is_small = is_pool_tensor(tensor.name) && !is_expert_tensor(tensor.name);
+    (is_small ? added : base).push_back(std::move(stored));
   }
   write_shards(directory, "model", base, kShardBytes, written);
   if (!added.empty()) write_tensors(directory, kPoolFile, added, written);

@@ -14,6 +14,7 @@
 #include "moue/error.h"
 #include "moue/family.h"
 #include "moue/log.h"
+#include "pool/new_experts.h"
 
 namespace moue {
 
@@ -83,8 +84,9 @@ constexpr uint64_t kChunk = uint64_t{8} << 20;
 
 // Compares two ranges of equal length read piece by piece; the first byte that differs, or nothing.
 template <class ReadA, class ReadB>
-std::optional<uint64_t> first_difference(uint64_t bytes, ReadA read_a, ReadB read_b) {
-  std::vector<std::byte> a(std::min(bytes, kChunk)), b(a.size());
+std::optional<uint64_t> first_difference(uint64_t bytes, uint64_t piece, ReadA read_a,
+                                         ReadB read_b) {
+  std::vector<std::byte> a(std::min(bytes, piece)), b(a.size());
   for (uint64_t from = 0; from < bytes; from += a.size()) {
     const uint64_t count = std::min<uint64_t>(a.size(), bytes - from);
     const auto piece_a = std::span(a).first(count), piece_b = std::span(b).first(count);
@@ -107,7 +109,7 @@ std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
   }
   if (seen->offset == wanted.offset && same_file(wanted.file, seen->file)) return "";
   const auto differs = first_difference(
-      wanted.bytes, [&](uint64_t from, auto out) { original.read(wanted, from, out); },
+      wanted.bytes, kChunk, [&](uint64_t from, auto out) { original.read(wanted, from, out); },
       [&](uint64_t from, auto out) { result.read(*seen, from, out); });
   if (!differs) return "";
   return fmt::format("{} differs from byte {} of {} on", wanted.name, *differs, wanted.bytes);
@@ -120,7 +122,7 @@ std::string other_file_fault(const fs::path& original, const fs::path& result) {
     return fmt::format("{} has {} bytes, the source's has {}", name, b.size(), a.size());
   }
   const auto differs = first_difference(
-      a.size(), [&](uint64_t from, auto out) { a.read_at(from, out); },
+      a.size(), kChunk, [&](uint64_t from, auto out) { a.read_at(from, out); },
       [&](uint64_t from, auto out) { b.read_at(from, out); });
   if (!differs) return "";
   return fmt::format("{} differs from byte {} on", name, *differs);
@@ -164,6 +166,32 @@ void check_foreign_rows(Routers& routers, const Checkpoint& result, const Pool& 
     faults.push_back(
         fmt::format("row {} of {} is not the row of expert {} (MoE layer {}, expert {})", i,
                     tensor.name, p, home.layer, home.expert));
+  }
+}
+
+// A new expert must be its donor's copy, bit for bit.
+void check_new_experts(const Checkpoint& original, const Claims& claims, const ModelSpec& spec,
+                       const Checkpoint& result, const Pool& pool, Faults& faults) {
+  for (const NewTensor& wanted : new_tensors(claims, pool, spec)) {
+    const TensorInfo& seen = result.at(wanted.name);
+    if (seen.dtype != wanted.dtype) {
+      faults.push_back(fmt::format("{} is {}, wanted its donor's {}", wanted.name,
+                                   dtype_name(seen.dtype), dtype_name(wanted.dtype)));
+      continue;
+    }
+    const uint64_t row = wanted.row_bytes();
+    const auto differs = first_difference(
+        wanted.bytes(), std::max<uint64_t>(1, kChunk / row) * row,
+        [&](uint64_t from, auto out) {
+          read_rows(original, wanted, static_cast<int64_t>(from / row),
+                    static_cast<int64_t>(out.size() / row), out);
+        },
+        [&](uint64_t from, auto out) { result.read(seen, from, out); });
+    if (!differs) continue;
+    faults.push_back(fmt::format(
+        "{} differs from its donor's (MoE layer {}, expert {}) from byte "
+        "{} of {} on",
+        wanted.name, wanted.donor.layer, wanted.donor.expert, *differs, wanted.bytes()));
   }
 }
 
@@ -237,7 +265,9 @@ Faults tensor_faults(const Checkpoint& original, const Checkpoint& result) {
 
 Faults start_faults(const Checkpoint& original, const Checkpoint& result, const Pool& pool) {
   Faults faults;
-  const Claims claims = claim(original, family_of(original.config()));
+  const Family& family = family_of(original.config());
+  const Claims claims = claim(original, family);
+  check_new_experts(original, claims, family.spec(original.config()), result, pool, faults);
   Routers routers(original, claims, pool);
   for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
     check_foreign_rows(routers, result, pool, layer, faults);

@@ -32,8 +32,8 @@ Faults config_faults(const Checkpoint& original, const Checkpoint& result);
 /// pool's. Bytes in the same place of the same file are equal; all others are compared.
 Faults tensor_faults(const Checkpoint& original, const Checkpoint& result);
 
-/// Foreign router rows that are not, bit for bit, the home layer's rows in float32; keys or queries
-/// of zero.
+/// Foreign router rows that are not, bit for bit, the home layer's rows in float32; new experts
+/// that are not their donors; keys or queries of zero.
 Faults start_faults(const Checkpoint& original, const Checkpoint& result, const Pool& pool);
 
 /// Numbers that must be zero while the pool is closed: visibility, gain, pool bias. With one of

@@ -193,12 +193,12 @@ TEST_CASE("calibration is the reference's", "[peer][measure]") {
   INFO(topology);
   const SafetensorsFile expected(folder(topology) / "expected.safetensors");
   const auto source = open_model(folder(topology) / "source");
-  const Slots slots = read_pool(Config::read(folder(topology) / "model/config.json")).slots;
+  const Pool pool = read_pool(Config::read(folder(topology) / "model/config.json"));
   const Rows rows(read_tensor(expected, "tokens"));
   const double eps = GENERATE(0.1, 0.9);
-  const Statistics seen = collect_statistics(*source, &slots, eps, rows.rows, 3);
+  const Statistics seen = collect_statistics(*source, &pool, eps, rows.rows, 3);
   CHECK(seen.tokens == 57);
-  for (size_t layer = 0; layer < slots.size(); ++layer) {
+  for (size_t layer = 0; layer < pool.slots.size(); ++layer) {
     INFO("layer " << layer << " eps " << eps);
     const std::string name = "calibrated.layers." + std::to_string(layer) + ".";
     const double error = relative_error(at::tensor(seen.beta[layer], at::kDouble),

@@ -87,7 +87,7 @@ TEST_CASE("the named topologies have the numbers of the method's table") {
     CHECK(num_components(slots) == c.components);
     CHECK(path_bits(slots, 2) == Approx(c.bits).margin(0.05));
   }
-  CHECK(topology_names().size() == 5);
+  CHECK(topology_names().size() == 6);
 }
 
 TEST_CASE("with a ring, sliding and half_staggered share evenly") {
@@ -118,6 +118,7 @@ TEST_CASE("slots: own experts first, the rest in window order") {
 
 TEST_CASE("every named topology is sound for awkward sizes") {
   for (const std::string& name : topology_names()) {
+    if (name == "similarity") continue;  // its slots come from scores
     for (int64_t layers : {1, 2, 3, 5, 7, 12}) {
       for (int64_t experts : {1, 3, 5, 8}) {
         for (int64_t group : {0, 1, 2, 3, 5}) {
@@ -140,7 +141,9 @@ TEST_CASE("every named topology is sound for awkward sizes") {
 TEST_CASE("refusals name layers and numbers, all at once") {
   CHECK(contains(message_of([] { named_topology("slidng", 4, 2, 0); }),
                  "topology is 'slidng', wanted one of: vanilla, aligned, sliding, half_staggered, "
-                 "one_pool; did you mean sliding?"));
+                 "one_pool, similarity; did you mean sliding?"));
+  CHECK(contains(refusal(named_topology("similarity", 4, 2, 0)),
+                 "topology similarity has no slots of its own"));
   const std::string missed = refusal(custom(6, 4, 4, -4));
   CHECK(contains(missed,
                  "[plan] topology custom (group 1, shift 4, window 4, stride 1, origin -4, clamp): "
@@ -313,7 +316,7 @@ TEST_CASE("plan.json is read strictly") {
   CHECK(refused([](auto&) {}) == "");
   CHECK(contains(refused([](auto& j) { j["version"] = 2; }), "version is 2, wanted 1"));
   CHECK(contains(refused([](auto& j) { j["more"] = 2; }),
-                 "unknown key 'more'; keys of a plan: version, fingerprint, notes, moue"));
+                 "unknown key 'more'; keys of a plan: version, fingerprint, notes, moue, scores"));
   CHECK(contains(refused([](auto& j) { j.erase("notes"); }), "no key 'notes'"));
   CHECK(contains(refused([](auto& j) { j["fingerprint"] = "abc"; }),
                  "fingerprint is 'abc', wanted 64 hexadecimal digits"));

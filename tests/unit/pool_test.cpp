@@ -139,8 +139,12 @@ TEST_CASE("every fault of a block is refused, all at once") {
                  "[pool] config.json: moue: version is 2, wanted 1"));
   CHECK(contains(refusal([](auto& b) { b["extra"] = 1; }),
                  "unknown keys: extra; keys of version 1: version, "));
-  CHECK(
-      contains(refusal([](auto& b) { b["mode"] = "expand"; }), "mode is 'expand', wanted 'reuse'"));
+  CHECK(contains(refusal([](auto& b) { b["mode"] = "expnd"; }),
+                 "mode is 'expnd', wanted one of: reuse, expand"));
+  CHECK(contains(refusal([](auto& b) { b["mode"] = "expand"; }),
+                 "it has 30 homes, wanted more than 30 (6 layers of 5 experts) in mode expand"));
+  CHECK(contains(refusal([](auto& b) { b["topology"]["ring"] = 3; }),
+                 "topology.ring is 3, wanted the number of new experts, 0"));
   CHECK(contains(refusal([](auto& b) { b["state"] = "ajar"; }),
                  "'ajar', wanted one of: closed, opened, trained, relocked"));
   CHECK(contains(refusal([](auto& b) { b["foreign_input"] = "x"; }),
@@ -385,4 +389,93 @@ TEST_CASE("schedules that open at once, or not yet") {
   CHECK(contains(message_of([] { schedule_of("step"); }),
                  "open.schedule is 'step', wanted one of: distance, psr, logit"));
   CHECK(to_string(Schedule::Psr) == "psr");
+}
+
+namespace {
+
+// Seven copies shared by the golden source's layers.
+Pool expanded() {
+  const Checkpoint source = open_checkpoint(golden("aligned") / "source");
+  PlanOptions options{.mode = "expand", .experts = 7, .topology = "sliding"};
+  return make_plan(source, family_of(source.config()), nullptr, options).pool;
+}
+
+template <class Edit>
+std::string expand_refusal(Edit&& edit) {
+  const Config source = Config::read(golden("aligned") / "source/config.json");
+  nlohmann::ordered_json json = with_pool(source, expanded()).json();
+  edit(json["moue"]);
+  return message_of([&] { read_pool(Config(json, "config.json")); });
+}
+
+}  // namespace
+
+TEST_CASE("a pool with new experts goes into a config and comes out") {
+  const Config source = Config::read(golden("aligned") / "source/config.json");
+  const Pool pool = expanded();
+  CHECK(pool.num_source() == 30);
+  CHECK(pool.num_new() == 7);
+  CHECK(pool.is_own(2, 13));
+  CHECK_FALSE(pool.is_own(2, 15));
+  CHECK_FALSE(pool.is_own(6, 30));  // new experts are nobody's own
+  const Config config = with_pool(source, pool);
+  const Pool again = read_pool(config);
+  CHECK(again.mode == Mode::Expand);
+  CHECK(again.home == pool.home);
+  CHECK(again.slots == pool.slots);
+  CHECK(again.topology.ring == 7);
+  CHECK(with_pool(source, again).text() == config.text());
+  CHECK(without_pool(config).text() == source.text());
+  for (const auto& slots : pool.slots) CHECK(slots[5] >= 30);
+}
+
+TEST_CASE("every fault of an expanded block is refused") {
+  CHECK(expand_refusal([](auto&) {}) == "");
+  CHECK(contains(expand_refusal([](auto& b) { b["mode"] = "reuse"; }),
+                 "it has 37 homes, wanted 30 (6 layers of 5 experts)"));
+  CHECK(contains(expand_refusal([](auto& b) {
+                   b["home"][33] = {6, 0};
+                 }),
+                 "the donor of new expert 33 is [6, 0], wanted one of 6 layers of 5 experts"));
+  CHECK(contains(expand_refusal([](auto& b) {
+                   b["home"][36] = {0, -1};
+                 }),
+                 "the donor of new expert 36 is [0, -1]"));
+  CHECK(contains(expand_refusal([](auto& b) {
+                   b["home"][3] = {0, 2};
+                 }),
+                 "the home of expert 3 is [0, 2], wanted [0, 3]"));
+  CHECK(contains(expand_refusal([](auto& b) { b["slots"][1][6] = 0; }),
+                 "layer 1 lists expert 0 in slot 6, wanted new experts alone, 30 to 36, in mode "
+                 "expand"));
+  CHECK(contains(expand_refusal([](auto& b) { b["slots"][1][6] = 37; }),
+                 "layer 1 lists expert 37 in slot 6, wanted 0 to 36"));
+  CHECK(contains(expand_refusal([](auto& b) { b["slots"][1][6] = b["slots"][1][5]; }),
+                 "twice, again in slot 6"));
+  CHECK(contains(expand_refusal([](auto& b) { b["topology"]["ring"] = 8; }),
+                 "topology.ring is 8, wanted the number of new experts, 7"));
+  CHECK(contains(expand_refusal([](auto& b) { b["num_physical_experts"] = 30; }),
+                 "num_physical_experts is 30, wanted 37"));
+}
+
+TEST_CASE("the tensors of a new expert") {
+  ModelSpec spec;
+  spec.width = 24;
+  spec.expert_width = 40;
+  std::vector<ExpertTensor> tensors = expert_tensors(11, spec);
+  REQUIRE(tensors.size() == 3);
+  CHECK(tensors[0].name == "moue.experts.11.gate.weight");
+  CHECK(tensors[0].shape == std::vector<int64_t>{40, 24});
+  CHECK(tensors[2].name == "moue.experts.11.down.weight");
+  CHECK(tensors[2].shape == std::vector<int64_t>{24, 40});
+  spec.expert_bias = true;
+  tensors = expert_tensors(0, spec);
+  REQUIRE(tensors.size() == 6);
+  CHECK(tensors[4].name == "moue.experts.0.up.bias");
+  CHECK(tensors[5].shape == std::vector<int64_t>{24});
+  for (const ExpertTensor& tensor : tensors) {
+    CHECK(is_pool_tensor(tensor.name));
+    CHECK(is_expert_tensor(tensor.name));
+  }
+  CHECK_FALSE(is_expert_tensor(names::kKey));
 }
