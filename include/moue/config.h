@@ -28,6 +28,7 @@ class Config {
   explicit Config(Json json, std::string origin = "config.json");
 
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;  ///< there, and null: absent to all but this
   int64_t integer(std::string_view key) const { return integer({key}); }
   int64_t integer(std::string_view key, int64_t fallback) const { return integer({key}, fallback); }
   int64_t integer(Keys keys) const;
@@ -40,6 +41,7 @@ class Config {
   std::string string(std::string_view key, std::string fallback) const;
   std::vector<std::string> strings(std::string_view key) const;  ///< empty when absent
   std::vector<int64_t> integers(std::string_view key) const;     ///< empty when absent
+  std::vector<double> reals(std::string_view key) const;         ///< empty when absent
 
   const Json& json() const { return *json_; }
   const std::string& origin() const { return origin_; }
@@ -47,6 +49,7 @@ class Config {
   std::string text() const;
 
  private:
+  const Json* raw(std::string_view key) const;  // null included
   const Json* find(std::string_view key) const;
   const Json* find(Keys keys) const;
 

@@ -70,17 +70,22 @@ Config::Config(Json json, std::string origin)
   if (!json_->is_object()) fail("config", "{} is {}, wanted an object", origin_, seen(*json_));
 }
 
-const Json* Config::find(std::string_view key) const {
+const Json* Config::raw(std::string_view key) const {
   const Json* at = json_.get();
   while (true) {
     const size_t dot = key.find('.');
     if (!at->is_object()) return nullptr;
     const auto it = at->find(std::string(key.substr(0, dot)));
-    if (it == at->end() || it->is_null()) return nullptr;
+    if (it == at->end()) return nullptr;
     at = &*it;
     if (dot == key.npos) return at;
     key.remove_prefix(dot + 1);
   }
+}
+
+const Json* Config::find(std::string_view key) const {
+  const Json* value = raw(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
 }
 
 const Json* Config::find(Keys keys) const {
@@ -91,6 +96,11 @@ const Json* Config::find(Keys keys) const {
 }
 
 bool Config::has(std::string_view key) const { return find(key) != nullptr; }
+
+bool Config::is_null(std::string_view key) const {
+  const Json* value = raw(key);
+  return value != nullptr && value->is_null();
+}
 
 int64_t Config::integer(Keys keys) const {
   const Json* value = find(keys);
@@ -156,6 +166,18 @@ std::vector<int64_t> Config::integers(std::string_view key) const {
   if (!value->is_array()) fail_type(origin_, key, *value, "a list of integers");
   std::vector<int64_t> out;
   for (const Json& item : *value) out.push_back(as_integer(origin_, key, item));
+  return out;
+}
+
+std::vector<double> Config::reals(std::string_view key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  if (!value->is_array()) fail_type(origin_, key, *value, "a list of numbers");
+  std::vector<double> out;
+  for (const Json& item : *value) {
+    if (!item.is_number()) fail_type(origin_, key, *value, "a list of numbers");
+    out.push_back(item.get<double>());
+  }
   return out;
 }
 
