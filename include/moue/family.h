@@ -150,6 +150,8 @@ struct Family {
   std::vector<Row> tensors;  ///< the same in every form
   /// At least one; a checkpoint has the form of which most rows are found by name.
   std::vector<Form> forms;
+  /// A small config.json, sizes unequal: what tests walk and docs/families.md describes.
+  std::string_view example;
 };
 
 /// Every family of converters/, sorted by name.
@@ -231,23 +233,5 @@ std::string expand_name(std::string_view pattern, int64_t layer, int64_t expert)
 /// Expands a row's shape: "A/2", "H*A D", "R+P D". Throws std::logic_error for a letter the legend
 /// lacks.
 std::vector<int64_t> expand_shape(std::string_view shape, const Geometry& geometry);
-
-/// What the files in converters/ share in reading config.json. Each refuses, naming file, key and
-/// value, what no part of moue computes.
-namespace converters {
-
-int64_t size(const Config& config, Config::Keys keys);  ///< 1 to 2^24
-int64_t size(const Config& config, Config::Keys keys, int64_t fallback);
-int64_t layers(const Config& config);   ///< num_hidden_layers, 1 to 65536
-int64_t experts(const Config& config);  ///< num_experts under any of its names, 1 to 65536
-/// Rotation of halves, unscaled, over the whole head; theta under any of its names.
-RopeSpec plain_rope(const Config& config, double default_theta, int64_t head_width);
-Activation activation(const Config& config);  ///< hidden_act, needed
-/// The window in every layer, but for those that layer_types calls full_attention.
-std::vector<int64_t> windows(const Config& config, int64_t layers, int64_t window);
-/// The spec, unless its numbers contradict each other.
-ModelSpec checked(const Config& config, ModelSpec spec);
-
-}  // namespace converters
 
 }  // namespace moue

@@ -5,6 +5,7 @@
 #include "moue/checkpoint.h"   // Checkpoint: a model directory
 #include "moue/config.h"       // Config: config.json with typed access
 #include "moue/convert.h"      // convert: writes the upgraded checkpoint
+#include "moue/converter.h"    // what files in converters/ share
 #include "moue/error.h"        // Error: what a user can mend
 #include "moue/family.h"       // Family: what each tensor is; claim() recognises all of them
 #include "moue/inspect.h"      // inspect: what is there

@@ -45,7 +45,7 @@ void check_families(const std::vector<Family>& families) {
   std::map<std::string_view, std::string_view> owner;
   for (const Family& family : families) {
     if (!family.spec || family.tensors.empty() || family.forms.empty() ||
-        family.architectures.empty()) {
+        family.architectures.empty() || family.example.empty()) {
       throw std::logic_error(fmt::format("converters/{}.cpp lacks a part", family.name));
     }
     for (std::string_view architecture : family.architectures) {
@@ -62,10 +62,12 @@ const std::vector<Family>& families() {
   return result;
 }
 
-const Family& family_of(const Config& config) {
+const Family& family_of(const Config& config) { return family_in(families(), config); }
+
+const Family& family_in(const std::vector<Family>& families, const Config& config) {
   const std::vector<std::string> seen = architectures_of(config);
   std::vector<std::string> known;
-  for (const Family& family : families()) {
+  for (const Family& family : families) {
     for (std::string_view architecture : family.architectures) {
       if (std::find(seen.begin(), seen.end(), architecture) != seen.end()) return family;
       known.emplace_back(architecture);

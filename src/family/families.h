@@ -10,4 +10,7 @@ namespace moue {
 /// Throws std::logic_error where two families claim one architecture or one lacks a part.
 void check_families(const std::vector<Family>& families);
 
+/// family_of in a table other than ours.
+const Family& family_in(const std::vector<Family>& families, const Config& config);
+
 }  // namespace moue

@@ -28,7 +28,10 @@ std::string pattern_of(std::string_view row_name) {
   return result;
 }
 
-// Whether the spec knows what the row is for at all.
+const Row kExtraLayer{"model.layers.{L}.*", Role::Ignored, ""};
+
+}  // namespace
+
 bool stands(const Row& row, const ModelSpec& spec) {
   const AttentionSpec& a = spec.attention;
   const bool latent = a.kind(0) == AttentionKind::Latent;
@@ -102,10 +105,6 @@ bool in_layer(Layers layers, const Geometry& geometry, int64_t layer) {
       return true;
   }
 }
-
-const Row kExtraLayer{"model.layers.{L}.*", Role::Ignored, ""};
-
-}  // namespace
 
 ParsedName parse_name(std::string_view name) {
   ParsedName result;

@@ -25,6 +25,12 @@ ParsedName parse_name(std::string_view name);
 /// The form most of whose rows are found among these patterns; of equals the first.
 const Form& form_of(const Family& family, const std::unordered_set<std::string>& patterns);
 
+/// Whether a model of this spec has what the row is for.
+bool stands(const Row& row, const ModelSpec& spec);
+/// Whether it then must be there.
+bool is_required(const Row& row, const ModelSpec& spec);
+bool in_layer(Layers layers, const Geometry& geometry, int64_t layer);
+
 class Matching {
  public:
   Matching(const Checkpoint& checkpoint, const Family& family, const ModelSpec& spec,
@@ -48,7 +54,7 @@ class Matching {
     std::vector<int64_t> shape = {};
     bool required = true;
     std::vector<bool> seen = {};  ///< per layer and expert where the name has them
-    int64_t count = 0;       ///< of those seen
+    int64_t count = 0;            ///< of those seen
   };
 
   void add(const Row& row, bool required);
