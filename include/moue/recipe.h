@@ -46,6 +46,7 @@ struct Recipe {
   std::filesystem::path source;  ///< the checkpoint to start from
   std::filesystem::path out;     ///< OUT, the run's directory; "" = none
   bool json = false;             ///< stdout carries one JSON object
+  bool families = false;         ///< inspect: what is supported, instead of a checkpoint
   bool quiet = false;            ///< no lines and no progress on stderr
   MeasureStage measure;
   PlanStage plan;

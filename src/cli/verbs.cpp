@@ -41,6 +41,7 @@ void add_file(Report& report, const char* key, const fs::path& file) {
 }
 
 Report run_inspect(const Recipe& recipe) {
+  if (recipe.families) return families_report();
   const Checkpoint source = open_checkpoint(recipe.source);
   return inspect(source, family_of(source.config()));
 }

@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kRoles = static_cast<size_t>(Role::Ignored) + 1;
 
 bool is_expert(Role role) {
-  return role >= Role::ExpertGate && role <= Role::ExpertGateUpBiasPairs;
+  return (role >= Role::ExpertGate && role <= Role::ExpertGateUpBiasPairs) ||
+         role == Role::AttentionExpertInput || role == Role::AttentionExpertOutput;
 }
 
 bool is_counted(Role role, const ModelSpec& spec) {

@@ -3,6 +3,7 @@
 
 #include "core/text.h"
 #include "family/count.h"
+#include "inspect/describe.h"
 #include "moue/pool.h"
 #include "pool/summary.h"
 
@@ -27,22 +28,22 @@ std::string dtypes_text(const Checkpoint& source) {
   return join(words);
 }
 
-std::string router_text(const ModelSpec& spec) {
-  return fmt::format("softmax, top {}{}", spec.experts_per_token,
-                     spec.router.renormalise ? ", renormalised" : "");
+// How the numbers of matrices are packed.
+std::string packing_text(const Claims& claims) {
+  for (const Claim& claim : claims.of_tensors()) {
+    if (claim.row && claim.row->packing == Packing::Mxfp4) return "MXFP4, experts";
+  }
+  return claims.is_packed() ? "FP8, factors of blocks" : "none";
 }
 
-std::string attention_text(const AttentionSpec& a) {
-  return fmt::format("{} heads, {} key/value, of {}{}{}", a.heads, a.kv_heads, a.head_width,
-                     a.qk_norm == QkNorm::PerHead ? ", normalised" : "", a.bias ? ", biases" : "");
-}
-
-std::vector<Fact> facts_of(const Checkpoint& source, const Family& family, const ModelSpec& spec,
-                           const Counts& counts, int64_t pool_parameters) {
+std::vector<Fact> facts_of(const Checkpoint& source, const Family& family, const Claims& claims,
+                           const ModelSpec& spec, const Counts& counts, int64_t pool_parameters) {
   const std::vector<std::string> architectures = source.config().strings("architectures");
   return {{"family", std::string(family.name), ""},
           {"architecture", architectures.empty() ? "" : printable(architectures[0]), ""},
           {"kind", std::string(is_moue(source.config()) ? "MoUE" : "MoE"), ""},
+          {"form", std::string(claims.form()), ""},
+          {"packing", packing_text(claims), ""},
           {"dtype", dtypes_text(source), ""},
           {"parameters", counts.parameters + pool_parameters, ""},
           {"active_parameters", counts.active + pool_parameters, "per token"},
@@ -51,13 +52,16 @@ std::vector<Fact> facts_of(const Checkpoint& source, const Family& family, const
           {"shards", whole(source.files().size()), ""},
           {"layers", spec.layers, ""},
           {"moe_layers", spec.num_moe_layers(), ""},
+          {"extra_layers", spec.extra_layers, "kept, not computed"},
           {"experts", spec.experts, "per layer"},
           {"experts_per_token", spec.experts_per_token, ""},
           {"width", spec.width, ""},
           {"expert_width", spec.expert_width, ""},
           {"vocabulary", spec.vocabulary, ""},
-          {"attention", attention_text(spec.attention), ""},
-          {"router", router_text(spec), ""},
+          {"shared_experts", shared_text(spec), ""},
+          {"attention", attention_text(spec, Numbers::Yes), ""},
+          {"rope", rope_text(spec, Numbers::Yes), ""},
+          {"router", router_text(spec, Numbers::Yes), ""},
           {"tied_head", spec.tied_head, ""},
           {"other_files", join_some(source.other_files()), ""}};
 }
@@ -80,12 +84,10 @@ Table layers_table(const ModelSpec& spec, const Counts& counts) {
               .columns = {"layer", "attention", "feed-forward", "experts", "width", "parameters"},
               .rows = {}};
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
-    const int64_t window = spec.attention.window[layer];
-    table.rows.push_back({layer, window ? fmt::format("window {}", window) : std::string("full"),
-                          std::string(spec.moe[layer] ? "MoE" : "dense"),
-                          spec.moe[layer] ? spec.experts : int64_t{0},
-                          spec.moe[layer] ? spec.expert_width : spec.dense_width,
-                          counts.per_layer[layer]});
+    table.rows.push_back(
+        {layer, layer_text(spec.attention, layer), std::string(spec.moe[layer] ? "MoE" : "dense"),
+         spec.moe[layer] ? spec.experts : int64_t{0},
+         spec.moe[layer] ? spec.expert_width : spec.dense_width, counts.per_layer[layer]});
   }
   return table;
 }
@@ -133,7 +135,7 @@ Report inspect(const Checkpoint& source, const Family& family) {
   Report report;
   report.verb = "inspect";
   report.title = source.directory().string();
-  report.facts = facts_of(source, family, spec, counts, pool_parameters);
+  report.facts = facts_of(source, family, claims, spec, counts, pool_parameters);
   report.tables = {roles_table(counts), layers_table(spec, counts), shards_table(source)};
   add_ignored(source, claims, report);
   if (is_moue(source.config())) add_pool(source, spec, report);

@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/text.h"
 #include "moue/error.h"
+#include "moue/inspect.h"
 #include "moue/version.h"
 #include "recipe/knob.h"
 
@@ -35,7 +36,8 @@ const std::vector<Verb>& verbs() {
        "what a checkpoint holds: family, sizes, parameters, layers, shards, faults",
        {{"MODEL", "source"}},
        "  moue inspect models/mixtral\n"
-       "  moue inspect models/mixtral --json\n"},
+       "  moue inspect models/mixtral --json\n"
+       "  moue inspect --families\n"},
       {"measure",
        "run a model on tokens: loads, margins, output scales, calibration",
        {{"MODEL", "source"}},
@@ -89,7 +91,9 @@ struct CommandLine {
                "moue"};
   std::deque<Heard> heard;  // CLI11 keeps pointers into it
   std::string recipe_file;
+  bool families = false;
   bool reference = false;
+  bool families_reference = false;
 };
 
 std::string help_of(const Knob& knob) {
@@ -148,6 +152,7 @@ void add_verb(CommandLine& line, const Verb& verb) {
 void build(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("moue ") + kVersion);
   line.app.add_flag("--recipe_reference", line.reference)->group("");
+  line.app.add_flag("--families_reference", line.families_reference)->group("");
   line.app.require_subcommand(0, 1);
   line.app.allow_extras();
   line.app.get_formatter()->column_width(44);
@@ -158,6 +163,8 @@ void build(CommandLine& line) {
       "ours;\n"
       "4 interrupted with the state saved.");
   for (const Verb& verb : verbs()) add_verb(line, verb);
+  line.app.get_subcommand("inspect")->add_flag("--families", line.families,
+                                               "what each family supports; no MODEL is read");
 }
 
 std::vector<std::string> flag_names(const CLI::App& app) {
@@ -218,6 +225,7 @@ std::string parse(CommandLine& line, int argc, const char* const* argv) {
     std::replace(what.begin(), what.end(), '\n', ' ');
     fail("recipe", "command line: {}; see moue --help", what);
   }
+  if (line.families_reference) return families_reference();
   return line.reference ? recipe_reference() : std::string();
 }
 
@@ -241,7 +249,11 @@ Recipe read_recipe(int argc, const char* const* argv) {
     apply_file(recipe, read_whole_file(line.recipe_file, "recipe", kLargestFile), line.recipe_file);
   apply_flags(recipe, line.heard, verb);
   recipe.verb = verb.get_name();
+  recipe.families = line.families;
   recipe.warnings = settings_without_effect(with_paths(recipe));
+  if (recipe.families && !recipe.source.empty())
+    recipe.warnings.push_back(
+        fmt::format("--families reads no model: {} has no effect", recipe.source.string()));
   return recipe;
 }
 

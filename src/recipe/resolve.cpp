@@ -75,7 +75,7 @@ std::vector<std::string> missing(const Recipe& recipe) {
   const auto need = [&](const fs::path& path, const char* what) {
     if (path.empty()) lacks.emplace_back(what);
   };
-  if (recipe.verb != "train")
+  if (recipe.verb != "train" && !recipe.families)
     need(recipe.source, "the model (first argument, or source = in a recipe)");
   if (recipe.verb == "measure") need(recipe.measure.tokens, "--tokens FILE");
   if (recipe.verb == "convert") need(recipe.convert.out, "--out DIR (or out = in a recipe)");

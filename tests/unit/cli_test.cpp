@@ -58,6 +58,20 @@ TEST_CASE("inspect answers in text and in JSON", "[unit][cli]") {
   CHECK(object["passed"] == true);
 }
 
+TEST_CASE("inspect --families needs no model", "[unit][cli]") {
+  const Outcome text = run("inspect --families");
+  CHECK(text.code == 0);
+  CHECK(has(text.out, "DeepseekV3ForCausalLM"));
+  CHECK(text.err.empty());
+  const auto object = nlohmann::json::parse(run("inspect --families --json").out);
+  CHECK(object["tables"].size() == 1);
+  const Outcome with = run(std::string("inspect --families ") + kMixtral);
+  CHECK(with.code == 0);
+  CHECK(has(with.err, "--families reads no model"));
+  CHECK(run("plan --families").code == 2);
+  CHECK(run("--families_reference").out == file_text("docs/families.md"));
+}
+
 TEST_CASE("a full disk behind stdout is an error", "[unit][cli]") {
   const std::string command = program() + " inspect " + kMixtral + " > /dev/full 2> /dev/null";
   CHECK(WEXITSTATUS(std::system(command.c_str())) == 2);

@@ -6,6 +6,7 @@
 #include "moue/error.h"
 #include "support/families.h"
 #include "support/headers_only.h"
+#include "support/scratch.h"
 
 using namespace moue;
 using namespace moue::test;
@@ -47,6 +48,29 @@ std::vector<TensorInfo> fused_twin(const Family& family, const std::vector<Tenso
 
 Checkpoint golden(const std::string& name) {
   return open_checkpoint("tests/golden/families/" + name);
+}
+
+std::vector<float> floats(const Checkpoint& checkpoint, const Slice& slice) {
+  std::vector<float> values(static_cast<size_t>(slice.rows * slice.columns));
+  read_slice(checkpoint, slice, values);
+  return values;
+}
+
+// The bytes of a tensor of qwen2_moe's fused twin, put together from its source.
+std::vector<std::byte> fused_bytes(const Checkpoint& source, const std::string& name) {
+  if (const TensorInfo* same = source.find(name)) return source.read(*same);
+  const bool down = name.ends_with(".down_proj");
+  const std::string experts = name.substr(0, name.rfind('.'));
+  std::vector<std::byte> result;
+  for (int expert = 0; expert < 7; ++expert) {
+    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+      if (down != (std::string(part) == "down_proj")) continue;
+      const auto bytes =
+          source.read(source.at(experts + "." + std::to_string(expert) + "." + part + ".weight"));
+      result.insert(result.end(), bytes.begin(), bytes.end());
+    }
+  }
+  return result;
 }
 
 void check_shape(const std::optional<Slice>& slice, int64_t rows, int64_t columns) {
@@ -117,6 +141,55 @@ TEST_CASE("stacked, transposed and packed experts are found as [out, in]") {
   CHECK(claims.is_packed());
   check_experts(claims, gpt.spec(config));
   CHECK(claims.slice(Role::ExpertUp, 1, 2)->packing == Packing::Mxfp4);
+}
+
+TEST_CASE("a fused twin on disk has the numbers of its source") {
+  const Checkpoint source = golden("qwen2_moe");
+  const Family& family = family_of(source.config());
+  const Claims claims = claim(source, family);
+  const ScratchDir folder;
+  folder.write("config.json", source.config().text());
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<TensorView> views;
+  const std::vector<TensorInfo> tensors = fused_twin(family, source.tensors());
+  for (const TensorInfo& tensor : tensors) bytes.push_back(fused_bytes(source, tensor.name));
+  for (size_t i = 0; i < tensors.size(); ++i)
+    views.push_back({tensors[i].name, Dtype::F32, tensors[i].shape, bytes[i]});
+  write_safetensors(folder / "model.safetensors", views);
+  const Checkpoint twin = open_checkpoint(folder.path());
+  const Claims fused = claim(twin, family);
+  CHECK(fused.form() == "fused");
+  for (const int64_t layer : {0, 2, 3}) {
+    for (int64_t expert = 0; expert < 7; ++expert) {
+      for (const Role role : {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown}) {
+        const auto wanted = floats(source, claims.slice(role, layer, expert).value());
+        CHECK(floats(twin, fused.slice(role, layer, expert).value()) == wanted);
+        CHECK(floats(twin, fused.slice(role, layer, (expert + 1) % 7).value()) != wanted);
+      }
+    }
+  }
+}
+
+TEST_CASE("parts of a tensor lie where the code of the family takes them") {
+  const Checkpoint dbrx = golden("dbrx");
+  const Claims claims = claim(dbrx, family_of(dbrx.config()));
+  const std::string block = "transformer.blocks.1.";
+  const auto all = [&](const std::string& name) {
+    return floats(dbrx, whole_slice(dbrx.at(block + name)));
+  };
+  const std::vector<float> w2 = all("ffn.experts.mlp.w2");  // [E * F, D]
+  const std::vector<float> down = floats(dbrx, claims.slice(Role::ExpertDown, 1, 3).value());
+  bool transposed = true;
+  for (int64_t d = 0; d < 24; ++d) {
+    for (int64_t f = 0; f < 40; ++f)
+      transposed = transposed && down[d * 40 + f] == w2[(3 * 40 + f) * 24 + d];
+  }
+  CHECK(transposed);
+  const std::vector<float> qkv = all("norm_attn_norm.attn.Wqkv.weight");
+  const auto part = [&](Role role) { return floats(dbrx, claims.slice(role, 1).value()); };
+  CHECK(part(Role::Query) == std::vector<float>(qkv.begin(), qkv.begin() + 24 * 24));
+  CHECK(part(Role::Key) == std::vector<float>(qkv.begin() + 24 * 24, qkv.begin() + 32 * 24));
+  CHECK(part(Role::Value) == std::vector<float>(qkv.begin() + 32 * 24, qkv.end()));
 }
 
 TEST_CASE("two forms mixed are refused by what the one lacks") {

@@ -2,6 +2,7 @@
 #include "moue/inspect.h"
 
 #include "moue/pool.h"
+#include "support/families.h"
 #include "support/headers_only.h"
 #include "support/scratch.h"
 
@@ -77,6 +78,88 @@ TEST_CASE("dense layers, windows and a tied head are told") {
   CHECK(std::get<std::string>(layers.rows[1][1]) == "full");
   const Report sliding = inspected("tests/golden/families/mixtral_sliding_tied");
   CHECK(std::get<std::string>(table(sliding, "layers").rows[2][1]) == "window 5");
+}
+
+TEST_CASE("how a model routes and attends is told in words") {
+  const auto told = [](const char* name, const char* key) {
+    return fact<std::string>(inspected(std::string("tests/golden/families/") + name), key);
+  };
+  CHECK(told("mixtral", "router") == "softmax, top 2, renormalised");
+  CHECK(told("mixtral", "attention") == "grouped, 6 heads of 8, 2 key/value");
+  CHECK(told("mixtral", "form") == "per expert");
+  CHECK(told("mixtral", "packing") == "none");
+  CHECK(told("mixtral", "shared_experts") == "none");
+  CHECK(told("qwen2_moe", "shared_experts") == "28 wide, gated");
+  CHECK(told("qwen2_moe", "attention") == "grouped, 6 heads of 4, 2 key/value, biases of q, k, v");
+  CHECK(told("deepseek_v3", "shared_experts") == "20 wide");
+  CHECK(
+      told("deepseek_v3", "router") ==
+      "sigmoid with a correction of the choice, top 3, from the best 2 of 4 groups, renormalised, "
+      "times 2.5, logits in float32");
+  CHECK(told("deepseek_v3", "attention") ==
+        "latent, 3 heads of 12, values of 6, rank 14, queries 10");
+  CHECK(told("deepseek_v2_lite", "attention") == "latent, 3 heads of 12, values of 6, rank 14");
+  CHECK(told("deepseek_v2", "router") ==
+        "softmax, top 3, from the best 2 of 4 groups, times 1.7, logits in float32");
+  CHECK(told("phimoe", "router") == "SparseMixer, top 2, jitter 0.01");
+  CHECK(told("granitemoe", "router") == "softmax over the chosen, top 2");
+  CHECK(told("gpt_oss", "router") ==
+        "softmax over the chosen, logits biased, top 2, scores in the logits' dtype");
+  CHECK(told("gpt_oss", "attention") == "grouped, 6 heads of 8, 2 key/value, sinks, biases");
+  CHECK(told("gpt_oss", "form") == "transposed");
+  CHECK(told("gpt_oss", "rope") == "yarn, times 32, theta 150000");
+  CHECK(told("glm4_moe", "rope") == "plain, theta 10000, 4 of 8 channels");
+  CHECK(told("minimax", "attention") ==
+        "linear in 2 layers, grouped in 2 layers, 6 heads of 8, 2 key/value");
+  CHECK(told("jetmoe", "attention") == "experts, 6 heads of 8, 3 key/value");
+  CHECK(told("dbrx", "attention") == "grouped, 6 heads of 4, 2 key/value, limited to 1.5");
+  const Report minimax = inspected("tests/golden/families/minimax");
+  CHECK(std::get<std::string>(table(minimax, "layers").rows[0][1]) == "linear");
+  CHECK(std::get<std::string>(table(minimax, "layers").rows[1][1]) == "full");
+}
+
+TEST_CASE("packed models and layers for further tokens are told") {
+  const auto headers = [](const char* name) {
+    const test::Released list = test::released(name);
+    return inspect(test::headers_only(list.config, list.tensors), family_of(list.config));
+  };
+  const Report deepseek = headers("deepseek_v3");
+  CHECK(fact<std::string>(deepseek, "packing") == "FP8, factors of blocks");
+  CHECK(fact<int64_t>(deepseek, "extra_layers") == 1);
+  CHECK(fact<int64_t>(deepseek, "parameters") == 671026419200);
+  const Report gpt = headers("gpt_oss");
+  CHECK(fact<std::string>(gpt, "packing") == "MXFP4, experts");
+  CHECK(fact<std::string>(gpt, "form") == "MXFP4");
+  CHECK(fact<int64_t>(gpt, "parameters") == 20914757184);
+}
+
+TEST_CASE("what each family supports is told from its own tables") {
+  const Report report = families_report();
+  const Table& families = table(report, "families");
+  REQUIRE(families.rows.size() == moue::families().size());
+  const auto cell = [&](const std::string& family, size_t column) {
+    for (const auto& row : families.rows) {
+      if (std::get<std::string>(row[0]) == family) return std::get<std::string>(row[column]);
+    }
+    throw std::logic_error("no family " + family);
+  };
+  CHECK(cell("qwen3_moe", 1) == "Qwen3MoeForCausalLM");
+  CHECK(cell("qwen3_moe", 2) == "per expert, fused");
+  CHECK(cell("qwen3_moe", 3) == "softmax, renormalised as norm_topk_prob says");
+  CHECK(cell("mixtral", 3) == "softmax, renormalised");
+  CHECK(cell("deepseek_v2", 3) == "softmax, from the best groups, logits in float32");
+  CHECK(cell("deepseek_v3", 3) ==
+        "sigmoid with a correction of the choice, from the best groups, logits in float32, "
+        "renormalised as norm_topk_prob says");
+  CHECK(cell("gpt_oss", 2) == "transposed, MXFP4");
+  CHECK(cell("minimax", 4) == "linear, grouped");
+  CHECK(cell("minimax_m2", 5) == "plain, a part of each head");
+  CHECK(contains(cell("glm4_moe", 6), "dense layers, shared experts, layers for further tokens"));
+}
+
+TEST_CASE("docs/families.md is what the program prints") {
+  INFO("renew it: build/core/moue --families_reference > docs/families.md");
+  CHECK(test::file_text("docs/families.md") == families_reference());
 }
 
 TEST_CASE("a MoUE also shows its pool") {
