@@ -1,5 +1,6 @@
 // The CUDA entries of a build without CUDA: each says how to get it.
 #include "kernels/adamw.h"
+#include "kernels/clamped_glu.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
@@ -23,6 +24,8 @@ namespace {
 
 void adamw(const AdamwArgs&, void*) { refuse("adamw"); }
 void sum_of_squares(const float*, int64_t, double*, double*, void*) { refuse("sum_of_squares"); }
+void clamped_glu_forward(const ClampedGluForward&, void*) { refuse("clamped_glu_forward"); }
+void clamped_glu_backward(const ClampedGluBackward&, void*) { refuse("clamped_glu_backward"); }
 void cross_entropy(const CrossEntropy&, void*) { refuse("cross_entropy"); }
 void permute(const Permute&, void*) { refuse("permute"); }
 void gather_rows(const GatherRows&, void*) { refuse("gather_rows"); }
