@@ -39,6 +39,7 @@ enum class ParameterKind : uint8_t {
   Matrix,       ///< embedding, head, attention, dense FFN, home router: weight decay
   Norm,         ///< gains and biases of the base model: no decay
   Expert,       ///< [P, ...] stacks: weight decay
+  ExpertBias,   ///< [P, ...] stacks: no decay
   ForeignRow,   ///< [s_l - N, D]: decay only where the slot is open
   RouterBias,   ///< beta
   RouterScale,  ///< a
@@ -85,6 +86,8 @@ struct Pass {
   std::shared_ptr<std::vector<at::Tensor>> balance_v;
   double balance_scale = 0;
   std::function<void(const MoeView&)> observer;
+  /// Called with the input [T, D] of each layer, then with the normalised output, layer = layers.
+  std::function<void(int64_t layer, const at::Tensor& hidden_TD)> hidden_observer;
 
   std::vector<Routed> routed;  ///< per MoE layer
   at::Tensor token_loss;       ///< float32 [T] cross-entropy, 0 where not counted (after loss())

@@ -65,6 +65,29 @@ __device__ void store_pack(T* row, int64_t at, int64_t width, const float (&from
   }
 }
 
+/// kCount elements as packs, whatever their type: for rows of two types side by side.
+template <bool kWhole, int kCount, class T>
+__device__ void load_run(const T* row, int64_t at, int64_t width, float (&to)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; i += kPack<T>) {
+    float pack[kPack<T>];
+    load_pack<kWhole>(row, at + i, width, pack);
+#pragma unroll
+    for (int j = 0; j < kPack<T>; ++j) to[i + j] = pack[j];
+  }
+}
+
+template <bool kWhole, int kCount, class T>
+__device__ void store_run(T* row, int64_t at, int64_t width, const float (&from)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; i += kPack<T>) {
+    float pack[kPack<T>];
+#pragma unroll
+    for (int j = 0; j < kPack<T>; ++j) pack[j] = from[i + j];
+    store_pack<kWhole>(row, at + i, width, pack);
+  }
+}
+
 /// Sum over a warp; every lane gets the same bits.
 template <class T>
 __device__ T warp_sum(T x) {

@@ -9,14 +9,22 @@
 namespace moue::kernels {
 namespace {
 
-template <class T>
-MOUE_CLONES void scaled_copy(const T* x, const T* gain, T* out, int64_t width) {
-  if (!gain) {
-    std::copy_n(x, width, out);
-    return;
+template <class T, class X>
+MOUE_CLONES void scaled_copy(const X* x, const T* gain, const T* bias, T* out, int64_t width) {
+  if constexpr (std::is_same_v<T, X>) {
+    if (!gain && !bias) {
+      std::copy_n(x, width, out);
+      return;
+    }
   }
+  if (bias) {
 #pragma omp simd
-  for (int64_t i = 0; i < width; ++i) store(out[i], load(gain[i]) * load(x[i]));
+    for (int64_t i = 0; i < width; ++i)
+      store(out[i], (gain ? load(gain[i]) : 1.0f) * load(x[i]) + load(bias[i]));
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) store(out[i], (gain ? load(gain[i]) : 1.0f) * load(x[i]));
+  }
 }
 
 template <class T>
@@ -30,15 +38,26 @@ MOUE_CLONES void add_scaled(const T* x, const T* gain, float* sum, int64_t width
   }
 }
 
-template <class T>
-MOUE_CLONES void add_product(const T* x, const T* y, float* sum, int64_t width) {
+template <class T, class X>
+MOUE_CLONES void add_product(const T* x, const X* y, float* sum, int64_t width) {
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) sum[i] += load(x[i]) * load(y[i]);
 }
 
 template <class T>
-const T* gain_of(const void* const* table, int32_t slot) {
+const T* entry(const void* const* table, int32_t slot) {
   return table ? static_cast<const T*>(table[slot]) : nullptr;
+}
+
+/// Calls f with values of the C++ types behind the rows and the other side, which may be float32.
+template <class F>
+void with_elements(Element rows, Element other, F&& f) {
+  with_element(rows, [&](auto tag) {
+    if (rows == other)
+      f(tag, tag);
+    else
+      f(tag, float{});
+  });
 }
 
 }  // namespace
@@ -60,13 +79,15 @@ void permute(const Permute& a, Where where) {
 
 void gather_rows(const GatherRows& a, Where where) {
   if (where.cuda) return cuda::gather_rows(a, where.stream);
-  with_element(a.element, [&](auto tag) {
+  with_elements(a.element, a.x_element, [&](auto tag, auto other) {
     using T = decltype(tag);
+    using X = decltype(other);
     for_rows(a.num_rows, 128, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        scaled_copy(static_cast<const T*>(a.x) + a.token_of_row[r] * a.width,
-                    gain_of<T>(a.gain, a.slot_of_row[r]), static_cast<T*>(a.rows) + r * a.width,
-                    a.width);
+        const int32_t slot = a.slot_of_row[r];
+        scaled_copy(static_cast<const X*>(a.x) + a.token_of_row[r] * a.width,
+                    entry<T>(a.gain, slot), entry<T>(a.bias, slot),
+                    static_cast<T*>(a.rows) + r * a.width, a.width);
       }
     });
   });
@@ -75,8 +96,9 @@ void gather_rows(const GatherRows& a, Where where) {
 void combine_rows(const CombineRows& a, Where where) {
   if (where.cuda) return cuda::combine_rows(a, where.stream);
   const int64_t K = a.chosen_per_token;
-  with_element(a.element, [&](auto tag) {
+  with_elements(a.element, a.out_element, [&](auto tag, auto other) {
     using T = decltype(tag);
+    using Out = decltype(other);
     for_rows(a.tokens, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> sum(a.width);
       for (int64_t t = begin; t < end; ++t) {
@@ -84,9 +106,9 @@ void combine_rows(const CombineRows& a, Where where) {
         for (int64_t k = 0; k < K; ++k) {
           const int64_t r = a.row_of[t * K + k];
           add_scaled(static_cast<const T*>(a.rows) + r * a.width,
-                     gain_of<T>(a.gain, a.slot_of_row[r]), sum.data(), a.width);
+                     entry<T>(a.gain, a.slot_of_row[r]), sum.data(), a.width);
         }
-        T* out = static_cast<T*>(a.out) + t * a.width;
+        Out* out = static_cast<Out*>(a.out) + t * a.width;
         for (int64_t i = 0; i < a.width; ++i) store(out[i], sum[i]);
       }
     });
@@ -97,15 +119,20 @@ void gain_backward(const GainBackward& a, Where where) {
   if (where.cuda) return cuda::gain_backward(a, where.stream);
   std::vector<int64_t> start(a.slots + 1, 0);
   for (int64_t s = 0; s < a.slots; ++s) start[s + 1] = start[s] + a.count[s];
-  with_element(a.element, [&](auto tag) {
+  with_elements(a.element, a.x_element, [&](auto tag, auto other) {
     using T = decltype(tag);
+    using X = decltype(other);
     for_rows(a.slots, 1, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
-        float* sum = a.dgain + s * a.width;
-        std::fill_n(sum, a.width, 0.0f);
+        float* dgain = a.dgain + s * a.width;
+        float* dbias = a.dbias ? a.dbias + s * a.width : nullptr;
+        std::fill_n(dgain, a.width, 0.0f);
+        if (dbias) std::fill_n(dbias, a.width, 0.0f);
         for (int64_t r = start[s]; r < start[s + 1]; ++r) {
-          add_product(static_cast<const T*>(a.drows) + r * a.width,
-                      static_cast<const T*>(a.x) + a.token_of_row[r] * a.width, sum, a.width);
+          const T* drow = static_cast<const T*>(a.drows) + r * a.width;
+          add_product(drow, static_cast<const X*>(a.x) + a.token_of_row[r] * a.width, dgain,
+                      a.width);
+          if (dbias) add_scaled<T>(drow, nullptr, dbias, a.width);
         }
       }
     });

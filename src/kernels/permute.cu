@@ -108,71 +108,107 @@ __device__ void load_gain(const T* gain, int64_t at, int64_t width, float (&to)[
     load_pack<false>(gain, at, width, to);
 }
 
-template <class T, bool kWhole>
+template <class T>
+__device__ const T* entry(const void* const* table, int32_t slot) {
+  return table ? static_cast<const T*>(table[slot]) : nullptr;
+}
+
+template <class T, class X, bool kWhole>
 __global__ void gather(const GatherRows a) {
   const int64_t row = blockIdx.x;
-  const T* from = static_cast<const T*>(a.x) + a.token_of_row[row] * a.width;
-  const T* gain = a.gain ? static_cast<const T*>(a.gain[a.slot_of_row[row]]) : nullptr;
+  const X* from = static_cast<const X*>(a.x) + a.token_of_row[row] * a.width;
+  const T* gain = entry<T>(a.gain, a.slot_of_row[row]);
+  const T* bias = entry<T>(a.bias, a.slot_of_row[row]);
   T* to = static_cast<T*>(a.rows) + row * a.width;
   for (int64_t at = threadIdx.x * kPack<T>; at < a.width; at += blockDim.x * kPack<T>) {
     float v[kPack<T>], g[kPack<T>];
-    load_pack<kWhole>(from, at, a.width, v);
+    load_run<kWhole>(from, at, a.width, v);
     if (gain) {
       load_gain<kWhole>(gain, at, a.width, g);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) v[i] *= g[i];
     }
+    if (bias) {
+      load_gain<kWhole>(bias, at, a.width, g);
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) v[i] += g[i];
+    }
     store_pack<kWhole>(to, at, a.width, v);
   }
 }
 
-template <class T, bool kWhole>
+template <class T, class Out, bool kWhole>
 __global__ void combine(const CombineRows a) {
   const int64_t token = blockIdx.x;
   const int32_t* row_of = a.row_of + token * a.chosen_per_token;
-  T* out = static_cast<T*>(a.out) + token * a.width;
+  Out* out = static_cast<Out*>(a.out) + token * a.width;
   for (int64_t at = threadIdx.x * kPack<T>; at < a.width; at += blockDim.x * kPack<T>) {
     float sum[kPack<T>] = {};
     for (int64_t k = 0; k < a.chosen_per_token; ++k) {
       const int64_t row = row_of[k];
-      const T* gain = a.gain ? static_cast<const T*>(a.gain[a.slot_of_row[row]]) : nullptr;
+      const T* gain = entry<T>(a.gain, a.slot_of_row[row]);
       float v[kPack<T>], g[kPack<T>];
       load_pack<kWhole>(static_cast<const T*>(a.rows) + row * a.width, at, a.width, v);
       if (gain) load_gain<kWhole>(gain, at, a.width, g);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) sum[i] += gain ? g[i] * v[i] : v[i];
     }
-    store_pack<kWhole>(out, at, a.width, sum);
+    store_run<kWhole>(out, at, a.width, sum);
   }
+}
+
+// The threads of a column hold partial sums of one pack; their total goes to out [slots, width].
+template <class T>
+__device__ void store_total(float (&sums)[kRowGroups][kColumns * kPack<T> + 1],
+                            const float (&sum)[kPack<T>], float* out, int64_t first,
+                            int64_t width) {
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kPack<T>; ++i) sums[threadIdx.y][threadIdx.x * kPack<T> + i] = sum[i];
+  __syncthreads();
+  const int thread = threadIdx.y * kColumns + threadIdx.x;
+  if (thread >= kColumns * kPack<T> || first + thread >= width) return;
+  float total = 0;
+  for (int y = 0; y < kRowGroups; ++y) total += sums[y][thread];
+  out[first + thread] = total;
 }
 
 // A block: 32 packs of columns of one slot; its 8 rows of threads take every eighth row of the slot
 // and are then added in order.
-template <class T, bool kWhole>
+template <class T, class X, bool kWhole>
 __global__ void gain_sums(const GainBackward a) {
   __shared__ float sums[kRowGroups][kColumns * kPack<T> + 1];
   const int64_t slot = blockIdx.y, begin = rows_before(a.count, slot), end = begin + a.count[slot];
   const int64_t first = blockIdx.x * int64_t{kColumns * kPack<T>};
   const int64_t at = first + threadIdx.x * kPack<T>;
-  float sum[kPack<T>] = {};
+  float sum[kPack<T>] = {}, plain[kPack<T>] = {};
   if (at < a.width) {
 #pragma unroll 2
     for (int64_t row = begin + threadIdx.y; row < end; row += kRowGroups) {
       float d[kPack<T>], v[kPack<T>];
       load_pack<kWhole>(static_cast<const T*>(a.drows) + row * a.width, at, a.width, d);
-      load_pack<kWhole>(static_cast<const T*>(a.x) + a.token_of_row[row] * a.width, at, a.width, v);
+      load_run<kWhole>(static_cast<const X*>(a.x) + a.token_of_row[row] * a.width, at, a.width, v);
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) sum[i] += d[i] * v[i];
+      for (int i = 0; i < kPack<T>; ++i) {
+        sum[i] += d[i] * v[i];
+        plain[i] += d[i];
+      }
     }
   }
-#pragma unroll
-  for (int i = 0; i < kPack<T>; ++i) sums[threadIdx.y][threadIdx.x * kPack<T> + i] = sum[i];
-  __syncthreads();
-  const int thread = threadIdx.y * kColumns + threadIdx.x;
-  if (thread >= kColumns * kPack<T> || first + thread >= a.width) return;
-  float total = 0;
-  for (int y = 0; y < kRowGroups; ++y) total += sums[y][thread];
-  a.dgain[slot * a.width + first + thread] = total;
+  store_total<T>(sums, sum, a.dgain + slot * a.width, first, a.width);
+  if (a.dbias) store_total<T>(sums, plain, a.dbias + slot * a.width, first, a.width);
+}
+
+// Calls f with the device types of the rows and of the other side, which may be float32.
+template <class F>
+void with_sides(Element rows, Element other, int64_t width, std::initializer_list<const void*> all,
+                F&& f) {
+  with_packs(rows, width, all, [&](auto tag, auto whole) {
+    if (rows == other)
+      f(tag, tag, whole);
+    else
+      f(tag, float{}, whole);
+  });
 }
 
 __global__ void scatter(const float* from, const int32_t* row_of, float* to, int64_t size) {
@@ -202,9 +238,9 @@ void permute(const Permute& a, void* stream) {
 
 void gather_rows(const GatherRows& a, void* stream) {
   if (a.num_rows == 0) return;
-  with_packs(a.element, a.width, {a.x, a.rows}, [&](auto tag, auto whole) {
+  with_sides(a.element, a.x_element, a.width, {a.x, a.rows}, [&](auto tag, auto side, auto whole) {
     using T = decltype(tag);
-    gather<T, decltype(whole)::value>
+    gather<T, decltype(side), decltype(whole)::value>
         <<<blocks(a.num_rows, 1), row_threads(ceil_div(a.width, kPack<T>)), 0,
            static_cast<cudaStream_t>(stream)>>>(a);
   });
@@ -213,20 +249,21 @@ void gather_rows(const GatherRows& a, void* stream) {
 
 void combine_rows(const CombineRows& a, void* stream) {
   if (a.tokens == 0) return;
-  with_packs(a.element, a.width, {a.rows, a.out}, [&](auto tag, auto whole) {
-    using T = decltype(tag);
-    combine<T, decltype(whole)::value>
-        <<<blocks(a.tokens, 1), row_threads(ceil_div(a.width, kPack<T>)), 0,
-           static_cast<cudaStream_t>(stream)>>>(a);
-  });
+  with_sides(a.element, a.out_element, a.width, {a.rows, a.out},
+             [&](auto tag, auto side, auto whole) {
+               using T = decltype(tag);
+               combine<T, decltype(side), decltype(whole)::value>
+                   <<<blocks(a.tokens, 1), row_threads(ceil_div(a.width, kPack<T>)), 0,
+                      static_cast<cudaStream_t>(stream)>>>(a);
+             });
   cuda_check(cudaGetLastError(), "combine_rows launch");
 }
 
 void gain_backward(const GainBackward& a, void* stream) {
-  with_packs(a.element, a.width, {a.drows, a.x}, [&](auto tag, auto whole) {
+  with_sides(a.element, a.x_element, a.width, {a.drows, a.x}, [&](auto tag, auto side, auto whole) {
     using T = decltype(tag);
     const dim3 grid(blocks(a.width, kColumns * kPack<T>), static_cast<unsigned>(a.slots));
-    gain_sums<T, decltype(whole)::value>
+    gain_sums<T, decltype(side), decltype(whole)::value>
         <<<grid, dim3(kColumns, kRowGroups), 0, static_cast<cudaStream_t>(stream)>>>(a);
   });
   cuda_check(cudaGetLastError(), "gain_backward launch");

@@ -20,12 +20,15 @@ void permute(const Permute& a, Where where);
 inline constexpr int64_t kPermuteChunk = 256;  ///< rows that one warp sorts on CUDA
 int64_t permute_partials(int64_t rows);
 
-/// rows[r] = gain[slot_of_row[r]] * x[token_of_row[r]], rounded once; rows [R, D], x [T, D]. `gain`
-/// is a table of S pointers to [D] (device memory on CUDA); null table: 1.
+/// rows[r] = gain[slot_of_row[r]] * x[token_of_row[r]] + bias[slot_of_row[r]], rounded once; rows
+/// [R, D], x [T, D]. `gain` and `bias` are tables of S pointers to [D] (device memory on CUDA);
+/// null tables: 1 and 0. x may be float32 where the rest is not.
 struct GatherRows {
   Element element;
+  Element x_element;
   const void* x;
   const void* const* gain;
+  const void* const* bias;
   const int32_t* token_of_row;
   const int32_t* slot_of_row;
   void* rows;
@@ -34,9 +37,10 @@ struct GatherRows {
 void gather_rows(const GatherRows& a, Where where);
 
 /// out[t] = sum over ranks k, in order, of gain * rows[row_of[t, k]], summed in float32 and rounded
-/// once. out [T, D].
+/// once. out [T, D], which may be float32 where the rest is not.
 struct CombineRows {
   Element element;
+  Element out_element;
   const void* rows;
   const void* const* gain;
   const int32_t* row_of;
@@ -46,15 +50,18 @@ struct CombineRows {
 };
 void combine_rows(const CombineRows& a, Where where);
 
-/// dgain[s] = sum over rows r of slot s, in order, of drows[r] * x[token_of_row[r]]; dgain [S, D]
-/// float32. count [S] says how many rows each slot has.
+/// dgain[s] = sum over rows r of slot s, in order, of drows[r] * x[token_of_row[r]], dbias[s] that
+/// of drows[r] (null: not wanted); [S, D] float32. count [S] says how many rows each slot has. x
+/// may be float32 where drows are not.
 struct GainBackward {
   Element element;
+  Element x_element;
   const void* drows;
   const void* x;
   const int32_t* token_of_row;
   const int64_t* count;
   float* dgain;
+  float* dbias;
   int64_t slots, width;
 };
 void gain_backward(const GainBackward& a, Where where);

@@ -1,56 +1,70 @@
-// Grouped-query softmax attention with rotary positions, optional QK norm and sliding window.
+// Attention of a layer: fetches the weights of its kind.
 #include "model/attention.h"
 
-#include "model/ops.h"
+#include "model/attention_experts.h"
+#include "model/attention_grouped.h"
+#include "model/attention_latent.h"
+#include "model/attention_linear.h"
 #include "model/torch.h"
 
 namespace moue {
 namespace {
 
-// True where a query may look: its own position and the window - 1 before it.
-at::Tensor window_mask(int64_t length, int64_t window, const at::Tensor& like) {
-  const at::Tensor at = at::arange(length, like.options().dtype(at::kLong).requires_grad(false));
-  const at::Tensor distance = at.unsqueeze(1) - at.unsqueeze(0);
-  return distance.ge(0).logical_and(distance.lt(window));
+GroupedWeights grouped_weights(int64_t layer, Weights& weights) {
+  const auto get = [&](Weight weight) { return weights.get(weight, layer); };
+  return {get(Weight::Qkv),
+          get(Weight::QkvBias),
+          get(Weight::AttentionOutput),
+          get(Weight::AttentionOutputBias),
+          get(Weight::QueryNorm),
+          get(Weight::KeyNorm),
+          get(Weight::Sinks)};
+}
+
+LatentWeights latent_weights(int64_t layer, Weights& weights) {
+  const auto get = [&](Weight weight) { return weights.get(weight, layer); };
+  return {get(Weight::QueryDown),        get(Weight::QueryDownBias),
+          get(Weight::QueryDownNorm),    get(Weight::QueryUp),
+          get(Weight::KeyValueDown),     get(Weight::KeyValueDownBias),
+          get(Weight::KeyValueDownNorm), get(Weight::KeyValueUp),
+          get(Weight::AttentionOutput),  get(Weight::AttentionOutputBias)};
+}
+
+LinearWeights linear_weights(int64_t layer, Weights& weights) {
+  return {weights.get(Weight::LinearInput, layer), weights.get(Weight::LinearNorm, layer),
+          weights.get(Weight::LinearGate, layer), weights.get(Weight::LinearOutput, layer)};
+}
+
+AttentionExpertsWeights experts_weights(int64_t layer, const ModelSpec& spec, Weights& weights) {
+  const int64_t E = spec.experts, D = spec.width,
+                queries = spec.attention.kv_heads * spec.attention.head_width;
+  return {weights.get(Weight::AttentionRouter, layer),
+          weights.get(Weight::AttentionExpertInput, layer).view({E, queries, D}),
+          weights.get(Weight::AttentionExpertOutput, layer).view({E, D, queries}),
+          weights.get(Weight::AttentionExpertsBias, layer), weights.get(Weight::KeyValue, layer)};
 }
 
 }  // namespace
 
-Positions make_positions(const RopeSpec& rope, int64_t length, const at::TensorOptions& device) {
-  const auto floats = at::TensorOptions().dtype(at::kFloat);
-  // In float32 and this order, as the original models made their tables.
-  const at::Tensor exponent =
-      at::arange(0, rope.width, 2, floats) / static_cast<double>(rope.width);
-  const at::Tensor frequency = 1.0 / at::pow(at::Scalar(rope.theta), exponent);
-  const at::Tensor angle = at::arange(length, floats).unsqueeze(1) * frequency.unsqueeze(0);
-  return {angle.cos().to(device.device()), angle.sin().to(device.device())};
-}
-
 at::Tensor attention(const at::Tensor& x_TD, int64_t batch, int64_t layer, const ModelSpec& spec,
                      const Positions& positions, Weights& weights) {
   const AttentionSpec& a = spec.attention;
-  const int64_t length = x_TD.size(0) / batch, A = a.head_width;
-  const at::Tensor qkv =
-      at::linear(x_TD, weights.get(Weight::Qkv, layer), weights.get(Weight::QkvBias, layer));
-  const auto parts = qkv.split_with_sizes({a.heads * A, a.kv_heads * A, a.kv_heads * A}, -1);
-  at::Tensor q = parts[0].view({batch, length, a.heads, A}),
-             k = parts[1].view({batch, length, a.kv_heads, A});
-  if (a.qk_norm == QkNorm::PerHead) {
-    q = rms_norm(q, weights.get(Weight::QueryNorm, layer), spec.norm.eps);
-    k = rms_norm(k, weights.get(Weight::KeyNorm, layer), spec.norm.eps);
+  switch (a.kind(layer)) {
+    case AttentionKind::Grouped:
+      return attention_grouped(x_TD, batch, a, layer, spec.norm.eps, positions,
+                               grouped_weights(layer, weights));
+    case AttentionKind::Latent:
+      return attention_latent(x_TD, batch, a, layer, spec.norm.inner_eps, positions,
+                              latent_weights(layer, weights));
+    case AttentionKind::Linear:
+      return attention_linear(x_TD, batch, a,
+                              decay_rates(a.heads, layer, spec.layers).to(x_TD.device()),
+                              spec.norm.inner_eps, linear_weights(layer, weights));
+    case AttentionKind::Experts:
+      return attention_experts(x_TD, batch, a, layer, spec.experts_per_token, positions,
+                               experts_weights(layer, spec, weights));
   }
-  q = rope(q, positions.cosine, positions.sine);
-  k = rope(k, positions.cosine, positions.sine);
-  const at::Tensor v = parts[2].view({batch, length, a.kv_heads, A}).transpose(1, 2);
-  const int64_t window = a.window.empty() ? 0 : a.window[layer];
-  const bool windowed = window > 0 && window < length;
-  const std::optional<at::Tensor> mask =
-      windowed ? std::optional(window_mask(length, window, q)) : std::nullopt;
-  const at::Tensor out = at::scaled_dot_product_attention(q, k, v, mask, 0.0, !windowed, a.scale,
-                                                          a.heads != a.kv_heads);
-  const at::Tensor flat = out.transpose(1, 2).reshape({batch * length, a.heads * A});
-  return at::linear(flat, weights.get(Weight::AttentionOutput, layer),
-                    weights.get(Weight::AttentionOutputBias, layer));
+  TORCH_CHECK(false, "unknown kind of attention");
 }
 
 }  // namespace moue

@@ -3,7 +3,6 @@
 #include "model/experts.h"
 
 #include "kernels/permute.h"
-#include "kernels/swiglu.h"
 #include "model/ops.h"
 #include "model/torch.h"
 
@@ -19,12 +18,10 @@ struct Call : torch::CustomClassHolder {
   Call(Permutation p, ExpertTable t) : permutation(std::move(p)), table(std::move(t)) {}
   Permutation permutation;
   ExpertTable table;
-  at::Tensor gain_pointers;  ///< int64 [S], where the data is
+  at::Tensor gain_pointers, bias_pointers;  ///< int64 [S], where the data is
 
   int64_t num_rows() const { return permutation.token_of_row.numel(); }
-  const void* const* gains() const {
-    return static_cast<const void* const*>(gain_pointers.data_ptr());
-  }
+  at::TensorOptions row_options() const { return table.gain[0].options().requires_grad(false); }
 
   template <class F>
   void for_each_expert(F&& f) const {
@@ -37,33 +34,46 @@ struct Call : torch::CustomClassHolder {
   }
 };
 
+at::Tensor pointers_to(const std::vector<at::Tensor>& table, const at::Device& device) {
+  std::vector<int64_t> pointers;
+  for (const at::Tensor& entry : table)
+    pointers.push_back(reinterpret_cast<int64_t>(entry.data_ptr()));
+  return at::tensor(pointers, at::kLong).to(device);
+}
+
+const void* const* table_of(const at::Tensor& pointers) {
+  return pointers.numel() > 0 ? static_cast<const void* const*>(pointers.data_ptr()) : nullptr;
+}
+
 c10::intrusive_ptr<Call> make_call(const at::Tensor& xhat, const Permutation& permutation,
                                    const ExpertTable& table) {
   auto call = c10::make_intrusive<Call>(permutation, table);
-  std::vector<int64_t> pointers;
-  for (const at::Tensor& gain : table.gain)
-    pointers.push_back(reinterpret_cast<int64_t>(gain.data_ptr()));
-  call->gain_pointers = at::tensor(pointers, at::kLong).to(xhat.device());
+  call->gain_pointers = pointers_to(table.gain, xhat.device());
+  call->bias_pointers = pointers_to(table.bias, xhat.device());
   return call;
 }
 
-at::Tensor gather(const at::Tensor& x, const Call& call, bool with_gain) {
-  at::Tensor rows = at::empty({call.num_rows(), x.size(1)}, x.options().requires_grad(false));
+// Rows of x by choice; fed through the norms' second halves, or as they are.
+at::Tensor gather(const at::Tensor& x, const Call& call, bool normed) {
+  at::Tensor rows = at::empty({call.num_rows(), x.size(1)}, call.row_options());
   kernels::gather_rows(
-      {element_of(x), x.data_ptr(), with_gain ? call.gains() : nullptr,
+      {element_of(rows), element_of(x), x.data_ptr(),
+       normed ? table_of(call.gain_pointers) : nullptr,
+       normed ? table_of(call.bias_pointers) : nullptr,
        call.permutation.token_of_row.data_ptr<int32_t>(),
        call.permutation.slot_of_row.data_ptr<int32_t>(), rows.data_ptr(), rows.size(0), x.size(1)},
       where_of(x));
   return rows;
 }
 
-at::Tensor combine(const at::Tensor& rows, const Call& call, bool with_gain) {
+at::Tensor combine(const at::Tensor& rows, const Call& call, bool gained, at::ScalarType dtype) {
   const at::Tensor& row_of = call.permutation.row_of;
-  at::Tensor out = at::empty({row_of.size(0), rows.size(1)}, rows.options());
+  at::Tensor out = at::empty({row_of.size(0), rows.size(1)}, rows.options().dtype(dtype));
   kernels::combine_rows(
-      {element_of(rows), rows.data_ptr(), with_gain ? call.gains() : nullptr,
-       row_of.data_ptr<int32_t>(), call.permutation.slot_of_row.data_ptr<int32_t>(), out.data_ptr(),
-       row_of.size(0), row_of.size(1), rows.size(1)},
+      {element_of(rows), element_of(out), rows.data_ptr(),
+       gained ? table_of(call.gain_pointers) : nullptr, row_of.data_ptr<int32_t>(),
+       call.permutation.slot_of_row.data_ptr<int32_t>(), out.data_ptr(), row_of.size(0),
+       row_of.size(1), rows.size(1)},
       where_of(rows));
   return out;
 }
@@ -84,48 +94,72 @@ void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& righ
     grad.add_(at::mm(left.t(), right));
 }
 
-// X = gain * xhat by row, H = X [gate; up]^T
+// X = gain * xhat + bias by row, H = X [gate; up]^T
 at::Tensor pre_activation(const at::Tensor& xhat, const Call& call) {
   const at::Tensor x = gather(xhat, call, true);
   at::Tensor h = at::empty({x.size(0), 2 * call.table.expert_width}, x.options());
   call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+    const Expert expert = call.table.expert(slot);
     at::Tensor part = h.narrow(0, begin, rows);
-    at::mm_out(part, x.narrow(0, begin, rows), call.table.expert(slot).gate_up.t());
+    const at::Tensor in = x.narrow(0, begin, rows);
+    if (expert.gate_up_bias.defined())
+      at::addmm_out(part, expert.gate_up_bias, in, expert.gate_up.t());
+    else
+      at::mm_out(part, in, expert.gate_up.t());
   });
   return h;
 }
 
-at::Tensor activation(const at::Tensor& h, const at::Tensor& weight_rows) {
-  at::Tensor out = at::empty({h.size(0), h.size(1) / 2}, h.options());
-  kernels::swiglu_forward(
-      {element_of(h), h.data_ptr(), weight_rows.defined() ? weight_rows.data_ptr<float>() : nullptr,
-       out.data_ptr(), out.size(0), out.size(1)},
-      where_of(h));
-  return out;
-}
-
-at::Tensor down_rows(const at::Tensor& act, int64_t width, const Call& call) {
+// act holds the router's weight already, the bias does not.
+at::Tensor down_rows(const at::Tensor& act, const at::Tensor& weight_rows, int64_t width,
+                     const Call& call) {
   at::Tensor y = at::empty({act.size(0), width}, act.options());
   call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+    const Expert expert = call.table.expert(slot);
     at::Tensor part = y.narrow(0, begin, rows);
-    at::mm_out(part, act.narrow(0, begin, rows), call.table.expert(slot).down.t());
+    const at::Tensor in = act.narrow(0, begin, rows);
+    if (!expert.down_bias.defined()) {
+      at::mm_out(part, in, expert.down.t());
+    } else if (!weight_rows.defined()) {
+      at::addmm_out(part, expert.down_bias, in, expert.down.t());
+    } else {
+      at::mul_out(part, weight_rows.narrow(0, begin, rows).unsqueeze(1), expert.down_bias);
+      part.addmm_(in, expert.down.t());
+    }
   });
   return y;
 }
 
-void add_gain_gradients(const at::Tensor& drows, const at::Tensor& xhat, const Call& call) {
-  if (call.table.gain_grad.empty() || !call.table.gain_grad[0].defined()) return;
-  const int64_t slots = call.table.gain.size(), width = xhat.size(1);
-  at::Tensor dgain =
-      at::empty({slots, width}, xhat.options().dtype(at::kFloat).requires_grad(false));
-  kernels::gain_backward(
-      {element_of(xhat), drows.data_ptr(), xhat.data_ptr(),
-       call.permutation.token_of_row.data_ptr<int32_t>(),
-       call.permutation.count.data_ptr<int64_t>(), dgain.data_ptr<float>(), slots, width},
-      where_of(xhat));
+void add_norm_gradients(const at::Tensor& drows, const at::Tensor& xhat, const Call& call) {
+  const ExpertTable& table = call.table;
+  if (table.gain_grad.empty() || !table.gain_grad[0].defined()) return;
+  const int64_t slots = table.gain.size(), width = xhat.size(1);
+  const auto floats = xhat.options().dtype(at::kFloat).requires_grad(false);
+  const at::Tensor dgain = at::empty({slots, width}, floats),
+                   dbias = table.bias.empty() ? at::Tensor() : at::empty({slots, width}, floats);
+  kernels::gain_backward({element_of(drows), element_of(xhat), drows.data_ptr(), xhat.data_ptr(),
+                          call.permutation.token_of_row.data_ptr<int32_t>(),
+                          call.permutation.count.data_ptr<int64_t>(), dgain.data_ptr<float>(),
+                          dbias.defined() ? dbias.data_ptr<float>() : nullptr, slots, width},
+                         where_of(xhat));
   call.for_each_expert([&](int64_t slot, int64_t, int64_t) {
-    at::Tensor grad = call.table.gain_grad[slot];
-    grad.add_(dgain.select(0, slot));
+    at::Tensor(table.gain_grad[slot]).add_(dgain.select(0, slot));
+    if (dbias.defined()) at::Tensor(table.bias_grad[slot]).add_(dbias.select(0, slot));
+  });
+}
+
+// The down bias is weighted after the product, so the weight's gradient has a part of its own.
+void add_bias_gradients(const at::Tensor& dh, const at::Tensor& dy, const at::Tensor& weight_rows,
+                        at::Tensor dweight_rows, const Call& call) {
+  call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+    Expert expert = call.table.expert(slot);
+    if (expert.gate_up_bias_grad.defined())
+      expert.gate_up_bias_grad.add_(dh.narrow(0, begin, rows).sum(0, false, at::kFloat));
+    if (!expert.down_bias.defined()) return;
+    const at::Tensor answer = dy.narrow(0, begin, rows).to(at::kFloat);
+    dweight_rows.narrow(0, begin, rows).addmv_(answer, expert.down_bias.to(at::kFloat));
+    if (expert.down_bias_grad.defined())
+      expert.down_bias_grad.addmv_(answer.t(), weight_rows.narrow(0, begin, rows));
   });
 }
 
@@ -134,10 +168,11 @@ struct ExpertBlock : Function<ExpertBlock> {
                             const c10::intrusive_ptr<Call>& call) {
     const at::Tensor weight_rows = rows_of_weight(weight, *call);
     const at::Tensor h = pre_activation(xhat, *call);
-    const at::Tensor y = down_rows(activation(h, weight_rows), xhat.size(1), *call);
+    const at::Tensor act = activation_forward(h, weight_rows, call->table.activation);
+    const at::Tensor y = down_rows(act, weight_rows, xhat.size(1), *call);
     ctx->save_for_backward({xhat, weight_rows, h});
     ctx->saved_data["call"] = c10::IValue::make_capsule(call);
-    return combine(y, *call, false);
+    return combine(y, *call, false, y.scalar_type());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -151,29 +186,33 @@ struct ExpertBlock : Function<ExpertBlock> {
       at::Tensor part = dact.narrow(0, begin, rows);
       at::mm_out(part, dy.narrow(0, begin, rows), call->table.expert(slot).down);
     });
-    at::Tensor dh = at::empty_like(h), act = at::empty_like(dact),
-               dweight_rows = at::empty_like(weight_rows);
-    kernels::swiglu_backward(
-        {element_of(h), h.data_ptr(), weight_rows.data_ptr<float>(), dact.data_ptr(), dh.data_ptr(),
-         act.data_ptr(), dweight_rows.data_ptr<float>(), h.size(0), h.size(1) / 2},
-        where_of(h));
-    const at::Tensor x = gather(xhat, *call, true);
+    const auto [dh, act, dweight_rows] =
+        activation_backward(h, weight_rows, dact, call->table.activation);
+    const at::Tensor dx = input_gradients(xhat, dy, dh, act, *call);
+    add_bias_gradients(dh, dy, weight_rows, dweight_rows, *call);
+    add_norm_gradients(dx, xhat, *call);
+
+    const at::Tensor& row_of = call->permutation.row_of;
+    at::Tensor dweight = at::empty(row_of.sizes(), weight_rows.options());
+    kernels::from_rows(dweight_rows.data_ptr<float>(), row_of.data_ptr<int32_t>(),
+                       dweight.data_ptr<float>(), row_of.numel(), where_of(dweight));
+    return {combine(dx, *call, true, xhat.scalar_type()), dweight, {}};
+  }
+
+  // The gradient of the rows fed to the experts; adds those of the experts' matrices.
+  static at::Tensor input_gradients(const at::Tensor& xhat, const at::Tensor& dy,
+                                    const at::Tensor& dh, const at::Tensor& act, const Call& call) {
+    const at::Tensor x = gather(xhat, call, true);
     at::Tensor dx = at::empty_like(x);
-    call->for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
-      const Expert expert = call->table.expert(slot);
+    call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
+      const Expert expert = call.table.expert(slot);
       const at::Tensor dh_part = dh.narrow(0, begin, rows);
       at::Tensor part = dx.narrow(0, begin, rows);
       at::mm_out(part, dh_part, expert.gate_up);
       add_product(expert.gate_up_grad, dh_part, x.narrow(0, begin, rows));
       add_product(expert.down_grad, dy.narrow(0, begin, rows), act.narrow(0, begin, rows));
     });
-    add_gain_gradients(dx, xhat, *call);
-
-    const at::Tensor& row_of = call->permutation.row_of;
-    at::Tensor dweight = at::empty(row_of.sizes(), weight_rows.options());
-    kernels::from_rows(dweight_rows.data_ptr<float>(), row_of.data_ptr<int32_t>(),
-                       dweight.data_ptr<float>(), row_of.numel(), where_of(dweight));
-    return {combine(dx, *call, true), dweight, {}};
+    return dx;
   }
 };
 
@@ -210,7 +249,9 @@ at::Tensor expert_rows(const at::Tensor& xhat_TD, const Permutation& permutation
                        const ExpertTable& table) {
   const at::NoGradGuard no_grad;
   const auto call = make_call(xhat_TD, permutation, table);
-  return down_rows(activation(pre_activation(xhat_TD, *call), {}), xhat_TD.size(1), *call);
+  const at::Tensor act =
+      activation_forward(pre_activation(xhat_TD, *call), {}, call->table.activation);
+  return down_rows(act, {}, xhat_TD.size(1), *call);
 }
 
 }  // namespace moue

@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "model/activation.h"
 #include "model/weights.h"
 
 namespace moue {
@@ -21,22 +22,24 @@ struct Permutation {
 };
 Permutation make_permutation(const at::Tensor& chosen_TK, const at::Tensor& count_S);
 
-/// The experts behind a layer's slots, fetched one at a time, and the norm gains they are fed
-/// through.
+/// The experts behind a layer's slots, fetched one at a time, and the second halves of the norms
+/// they are fed through.
 struct ExpertTable {
   std::function<Expert(int64_t slot)> expert;
   std::vector<at::Tensor> gain;       ///< [S] of [D], arithmetic dtype
   std::vector<at::Tensor> gain_grad;  ///< [S] of [D] float32; undefined where nothing is trained
-  int64_t expert_width = 0;           ///< F
+  std::vector<at::Tensor> bias, bias_grad;  ///< the same; empty where the norms have none
+  int64_t expert_width = 0;                 ///< F
+  ActivationSpec activation;
 };
 
-/// y[t] = sum over chosen of weight * E_p(gain_p * xhat[t]); xhat [T, D], weight [T, K] float32, y
-/// [T, D]. Backward saves xhat, the pre-activations and the permutation only, and adds the experts'
-/// and gains' gradients where the table says.
+/// y[t] = sum over chosen of weight * E_p(gain_p * xhat[t] + bias_p); xhat [T, D] in the arithmetic
+/// dtype or float32, weight [T, K] float32, y [T, D]. Backward saves xhat, the pre-activations and
+/// the permutation only, and adds the experts' and norms' gradients where the table says.
 at::Tensor expert_block(const at::Tensor& xhat_TD, const at::Tensor& weight_TK,
                         const Permutation& permutation, const ExpertTable& table);
 
-/// The same rows before gate and sum: [R, D], for measuring.
+/// The same rows before weight and sum: [R, D], for measuring.
 at::Tensor expert_rows(const at::Tensor& xhat_TD, const Permutation& permutation,
                        const ExpertTable& table);
 

@@ -34,7 +34,9 @@ class LayoutMaker {
     for (int64_t layer = 0; layer < spec_.layers; ++layer) base_layer(layer);
     experts();
     single(Weight::FinalNorm, -1, ParameterKind::Norm, Role::FinalNorm);
+    single(Weight::FinalNormBias, -1, ParameterKind::Norm, Role::FinalNormBias);
     if (!spec_.tied_head) single(Weight::Head, -1, ParameterKind::Matrix, Role::OutputHead);
+    single(Weight::HeadBias, -1, ParameterKind::Norm, Role::OutputHeadBias);
     if (is_moue) pool_weights();
     return std::move(layout_);
   }
@@ -84,33 +86,103 @@ class LayoutMaker {
   void base_layer(int64_t layer) {
     using enum Role;
     single(Weight::AttentionNorm, layer, ParameterKind::Norm, AttentionNorm);
-    fused(Weight::Qkv, layer, ParameterKind::Matrix, {Query, Key, Value});
-    fused(Weight::QkvBias, layer, ParameterKind::Norm, {QueryBias, KeyBias, ValueBias});
-    single(Weight::AttentionOutput, layer, ParameterKind::Matrix, AttentionOutput);
-    single(Weight::AttentionOutputBias, layer, ParameterKind::Norm, AttentionOutputBias);
-    single(Weight::QueryNorm, layer, ParameterKind::Norm, QueryNorm);
-    single(Weight::KeyNorm, layer, ParameterKind::Norm, KeyNorm);
+    single(Weight::AttentionNormBias, layer, ParameterKind::Norm, AttentionNormBias);
+    attention(layer);
     single(Weight::MlpNorm, layer, ParameterKind::Norm, MlpNorm);
-    single(Weight::Router, layer, ParameterKind::Matrix, Router);
-    if (!spec_.moe[layer]) {
+    single(Weight::MlpNormBias, layer, ParameterKind::Norm, MlpNormBias);
+    if (spec_.moe[layer]) {
+      single(Weight::Router, layer, ParameterKind::Matrix, Router);
+      single(Weight::MlpBias, layer, ParameterKind::Norm, MlpBias);
+      fused(Weight::SharedGateUp, layer, ParameterKind::Matrix, {SharedGate, SharedUp});
+      single(Weight::SharedDown, layer, ParameterKind::Matrix, SharedDown);
+      single(Weight::SharedMix, layer, ParameterKind::Matrix, SharedMix);
+    } else {
       fused(Weight::DenseGateUp, layer, ParameterKind::Matrix, {DenseGate, DenseUp});
       single(Weight::DenseDown, layer, ParameterKind::Matrix, DenseDown);
     }
   }
 
-  void experts() {
-    const int64_t P = pool_.num_physical(), F = spec_.expert_width, D = spec_.width;
-    WeightPlan gate_up{
-        .name = "experts.gate_up", .kind = ParameterKind::Expert, .shape = {P, 2 * F, D}};
-    WeightPlan down{.name = "experts.down", .kind = ParameterKind::Expert, .shape = {P, D, F}};
-    for (const Home& home : pool_.home) {
-      const int64_t layer = pool_.moe_layers[home.layer];
-      append(gate_up, needed(Role::ExpertGate, layer, home.expert));
-      append(gate_up, needed(Role::ExpertUp, layer, home.expert));
-      append(down, needed(Role::ExpertDown, layer, home.expert));
+  void attention(int64_t layer) {
+    switch (spec_.attention.kind(layer)) {
+      case AttentionKind::Grouped:
+        return grouped_attention(layer);
+      case AttentionKind::Latent:
+        return latent_attention(layer);
+      case AttentionKind::Linear:
+        return linear_attention(layer);
+      case AttentionKind::Experts:
+        return attention_experts(layer);
     }
-    add(Weight::ExpertGateUp, -1, std::move(gate_up));
-    add(Weight::ExpertDown, -1, std::move(down));
+  }
+
+  void grouped_attention(int64_t layer) {
+    using enum Role;
+    fused(Weight::Qkv, layer, ParameterKind::Matrix, {Query, Key, Value});
+    fused(Weight::QkvBias, layer, ParameterKind::Norm, {QueryBias, KeyBias, ValueBias});
+    attention_output(layer);
+    single(Weight::QueryNorm, layer, ParameterKind::Norm, QueryNorm);
+    single(Weight::KeyNorm, layer, ParameterKind::Norm, KeyNorm);
+    single(Weight::Sinks, layer, ParameterKind::Norm, Sinks);
+  }
+
+  void latent_attention(int64_t layer) {
+    using enum Role;
+    single(Weight::QueryDown, layer, ParameterKind::Matrix, QueryDown);
+    single(Weight::QueryDownBias, layer, ParameterKind::Norm, QueryDownBias);
+    single(Weight::QueryDownNorm, layer, ParameterKind::Norm, QueryDownNorm);
+    const bool is_narrow = spec_.attention.latent.query_rank > 0;
+    single(Weight::QueryUp, layer, ParameterKind::Matrix, is_narrow ? QueryUp : Query);
+    single(Weight::KeyValueDown, layer, ParameterKind::Matrix, KeyValueDown);
+    single(Weight::KeyValueDownBias, layer, ParameterKind::Norm, KeyValueDownBias);
+    single(Weight::KeyValueDownNorm, layer, ParameterKind::Norm, KeyValueDownNorm);
+    single(Weight::KeyValueUp, layer, ParameterKind::Matrix, KeyValueUp);
+    attention_output(layer);
+  }
+
+  void attention_output(int64_t layer) {
+    single(Weight::AttentionOutput, layer, ParameterKind::Matrix, Role::AttentionOutput);
+    single(Weight::AttentionOutputBias, layer, ParameterKind::Norm, Role::AttentionOutputBias);
+  }
+
+  void linear_attention(int64_t layer) {
+    using enum Role;
+    single(Weight::LinearInput, layer, ParameterKind::Matrix, LinearInput);
+    single(Weight::LinearNorm, layer, ParameterKind::Norm, LinearNorm);
+    single(Weight::LinearGate, layer, ParameterKind::Matrix, LinearGate);
+    single(Weight::LinearOutput, layer, ParameterKind::Matrix, LinearOutput);
+  }
+
+  void attention_experts(int64_t layer) {
+    using enum Role;
+    single(Weight::AttentionRouter, layer, ParameterKind::Matrix, AttentionRouter);
+    single(Weight::AttentionExpertInput, layer, ParameterKind::Matrix, AttentionExpertInput);
+    single(Weight::AttentionExpertOutput, layer, ParameterKind::Matrix, AttentionExpertOutput);
+    single(Weight::AttentionExpertsBias, layer, ParameterKind::Norm, AttentionExpertsBias);
+    fused(Weight::KeyValue, layer, ParameterKind::Matrix, {Key, Value});
+  }
+
+  // All experts' tensors of some roles, one expert after the other.
+  void expert_stack(Weight weight, const std::string& name, ParameterKind kind,
+                    const std::vector<int64_t>& shape, const std::vector<Role>& roles) {
+    WeightPlan plan{.name = name, .kind = kind, .shape = {pool_.num_physical()}};
+    plan.shape.insert(plan.shape.end(), shape.begin(), shape.end());
+    for (const Home& home : pool_.home) {
+      for (Role role : roles) append(plan, needed(role, pool_.moe_layers[home.layer], home.expert));
+    }
+    add(weight, -1, std::move(plan));
+  }
+
+  void experts() {
+    using enum Role;
+    const int64_t F = spec_.expert_width, D = spec_.width;
+    expert_stack(Weight::ExpertGateUp, "experts.gate_up", ParameterKind::Expert, {2 * F, D},
+                 {ExpertGate, ExpertUp});
+    expert_stack(Weight::ExpertDown, "experts.down", ParameterKind::Expert, {D, F}, {ExpertDown});
+    if (!spec_.expert_bias) return;
+    expert_stack(Weight::ExpertGateUpBias, "experts.gate_up_bias", ParameterKind::ExpertBias,
+                 {2 * F}, {ExpertGateBias, ExpertUpBias});
+    expert_stack(Weight::ExpertDownBias, "experts.down_bias", ParameterKind::ExpertBias, {D},
+                 {ExpertDownBias});
   }
 
   void pool_weight(Weight weight, int64_t layer, ParameterKind kind, const std::string& name) {

@@ -3,7 +3,9 @@
 #include "moue/model.h"
 
 #include "model/attention.h"
+#include "model/dense.h"
 #include "model/moe.h"
+#include "model/norm.h"
 #include "model/ops.h"
 #include "model/torch.h"
 #include "moue/error.h"
@@ -40,8 +42,7 @@ class TorchModel : public Model {
 
   at::Tensor logits(const at::Tensor& tokens_BT, Pass& pass) override {
     const at::Tensor hidden = forward(tokens_BT, pass);
-    return at::linear(hidden, head())
-        .view({tokens_BT.size(0), tokens_BT.size(1), spec_.vocabulary});
+    return logits_of(hidden, head()).view({tokens_BT.size(0), tokens_BT.size(1), spec_.vocabulary});
   }
 
   at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale,
@@ -52,9 +53,7 @@ class TorchModel : public Model {
     if (mask_BT.defined())
       target = target.masked_fill(mask_BT.reshape({-1}).to(options_.device).logical_not(), -1);
     pass.num_targets = mask_BT.defined() ? mask_BT.sum().item<int64_t>() : target.numel();
-    const at::Tensor grad = weights_.grad(spec_.tied_head ? Weight::Embedding : Weight::Head);
-    const at::Tensor loss =
-        linear_cross_entropy(hidden, head(), grad, target, scale, pass.token_loss);
+    const at::Tensor loss = linear_cross_entropy(hidden, head(), target, scale, pass.token_loss);
     pass.loss_sum = pass.token_loss.sum(at::kDouble);
     return loss;
   }
@@ -132,7 +131,11 @@ class TorchModel : public Model {
     set_visibility(visibility);
   }
 
-  at::Tensor head() { return weights_.get(spec_.tied_head ? Weight::Embedding : Weight::Head); }
+  Head head() {
+    const Weight weight = spec_.tied_head ? Weight::Embedding : Weight::Head;
+    return {weights_.get(weight), weights_.get(Weight::HeadBias), weights_.grad(weight),
+            weights_.grad(Weight::HeadBias), spec_.scales.logits};
+  }
 
   const Positions& positions(int64_t length) {
     if (!positions_.cosine.defined() || positions_.cosine.size(0) != length) {
@@ -141,32 +144,74 @@ class TorchModel : public Model {
     return positions_;
   }
 
-  at::Tensor dense_block(const at::Tensor& hidden, int64_t layer) {
-    const at::Tensor x = rms_norm(hidden, weights_.get(Weight::MlpNorm, layer), spec_.norm.eps);
-    return at::linear(swiglu(at::linear(x, weights_.get(Weight::DenseGateUp, layer))),
-                      weights_.get(Weight::DenseDown, layer));
+  Block dense_block(const at::Tensor& hidden, int64_t layer) {
+    const at::Tensor x =
+        norm(hidden, spec_.norm,
+             {weights_.get(Weight::MlpNorm, layer), weights_.get(Weight::MlpNormBias, layer)});
+    return {dense_ffn(x, activation_of(spec_),
+                      {weights_.get(Weight::DenseGateUp, layer),
+                       weights_.get(Weight::DenseDown, layer), at::Tensor()}),
+            x};
+  }
+
+  Block attention_block(const at::Tensor& hidden, int64_t batch, int64_t layer,
+                        const Positions& where) {
+    const at::Tensor x = norm(hidden, spec_.norm,
+                              {weights_.get(Weight::AttentionNorm, layer),
+                               weights_.get(Weight::AttentionNormBias, layer)});
+    return {attention(x, batch, layer, spec_, where, weights_), x};
+  }
+
+  // alpha and beta: of MiniMax, whose residual is the block's normalised input.
+  at::Tensor join(const at::Tensor& hidden, const Block& block, double alpha, double beta) const {
+    if (spec_.scales.after_norm) {
+      const at::Tensor kept = alpha == 1 ? block.input : block.input * alpha;
+      return at::add(kept, block.output, beta);
+    }
+    return at::add(hidden, block.output, spec_.scales.residual);
+  }
+
+  // tokens [B, length] -> embeddings [B * length, D]
+  at::Tensor embed(const at::Tensor& tokens_BT) {
+    const at::Tensor embedded =
+        at::embedding(weights_.get(Weight::Embedding), tokens_BT.reshape({-1}).to(options_.device));
+    return spec_.scales.embedding == 1 ? embedded : embedded * spec_.scales.embedding;
+  }
+
+  at::Tensor first_state(int64_t tokens) const {
+    if (!is_moue_ || pool_.state_dim == 0) return {};
+    return at::zeros({tokens, pool_.state_dim},
+                     at::TensorOptions(options_.device).dtype(at::kFloat));
   }
 
   // tokens [B, length] -> normalised hidden states [B * length, D]
   at::Tensor forward(const at::Tensor& tokens_BT, Pass& pass) {
     const int64_t batch = tokens_BT.size(0);
+    const ScaleSpec& scales = spec_.scales;
     const Positions& where = positions(tokens_BT.size(1));
     pass.routed.clear();
-    at::Tensor hidden =
-        at::embedding(weights_.get(Weight::Embedding), tokens_BT.reshape({-1}).to(options_.device));
-    at::Tensor state;
-    if (is_moue_ && pool_.state_dim > 0) {
-      state = at::zeros({hidden.size(0), pool_.state_dim},
-                        at::TensorOptions(options_.device).dtype(at::kFloat));
-    }
+    at::Tensor hidden = embed(tokens_BT);
+    at::Tensor state = first_state(hidden.size(0));
+    const auto observe = [&](int64_t layer) {
+      if (pass.hidden_observer) pass.hidden_observer(layer, hidden.detach());
+    };
     for (int64_t layer = 0, moe_layer = 0; layer < spec_.layers; ++layer) {
-      const at::Tensor x =
-          rms_norm(hidden, weights_.get(Weight::AttentionNorm, layer), spec_.norm.eps);
-      hidden = hidden + attention(x, batch, layer, spec_, where, weights_);
-      hidden = hidden + (spec_.moe[layer] ? moe_block(hidden, moe_layer++, state, context_, pass)
-                                          : dense_block(hidden, layer));
+      observe(layer);
+      const bool linear = spec_.attention.kind(layer) == AttentionKind::Linear;
+      hidden = join(hidden, attention_block(hidden, batch, layer, where),
+                    linear ? scales.linear_alpha : scales.full_alpha,
+                    linear ? scales.linear_beta : scales.full_beta);
+      hidden = join(hidden,
+                    spec_.moe[layer] ? moe_block(hidden, moe_layer++, state, context_, pass)
+                                     : dense_block(hidden, layer),
+                    scales.mlp_alpha, scales.mlp_beta);
     }
-    return rms_norm(hidden, weights_.get(Weight::FinalNorm), spec_.norm.eps);
+    NormSpec last = spec_.norm;
+    if (last.final_eps > 0) last.eps = last.final_eps;
+    hidden =
+        norm(hidden, last, {weights_.get(Weight::FinalNorm), weights_.get(Weight::FinalNormBias)});
+    observe(spec_.layers);
+    return hidden;
   }
 
   bool is_moue_;

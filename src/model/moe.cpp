@@ -1,7 +1,8 @@
 // One universal MoE block: normalise, choose, run the experts, carry the trajectory state.
 #include "model/moe.h"
 
-#include "model/ops.h"
+#include "model/dense.h"
+#include "model/norm.h"
 #include "model/router.h"
 #include "model/torch.h"
 
@@ -43,6 +44,19 @@ at::Tensor next_state(const at::Tensor& state, const Choice& choice, const Permu
   return decay * state + (1.0 - decay) * read;
 }
 
+// What every token gets beside its experts.
+at::Tensor with_shared(const at::Tensor& routed, const at::Tensor& u, int64_t source_layer,
+                       const MoeContext& c) {
+  const auto get = [&](Weight weight) { return c.weights->get(weight, source_layer); };
+  at::Tensor y = routed;
+  if (const at::Tensor gate_up = get(Weight::SharedGateUp); gate_up.defined()) {
+    y = y + dense_ffn(u, activation_of(*c.spec),
+                      {gate_up, get(Weight::SharedDown), get(Weight::SharedMix)});
+  }
+  if (const at::Tensor bias = get(Weight::MlpBias); bias.defined()) y = y + bias;
+  return y;
+}
+
 }  // namespace
 
 ExpertTable expert_table(int64_t moe_layer, const MoeContext& c) {
@@ -52,21 +66,28 @@ ExpertTable expert_table(int64_t moe_layer, const MoeContext& c) {
     return weights->expert(slots[slot]);
   };
   table.expert_width = c.spec->expert_width;
+  table.activation = activation_of(*c.spec);
   for (int32_t physical : slots) {
     const int64_t fed_through =
         c.pool->foreign_input == ForeignInput::Home ? c.pool->home[physical].layer : moe_layer;
     const int64_t layer = c.pool->moe_layers[fed_through];
     table.gain.push_back(c.weights->get(Weight::MlpNorm, layer).detach());
     table.gain_grad.push_back(c.weights->grad(Weight::MlpNorm, layer));
+    if (!c.spec->norm.bias) continue;
+    table.bias.push_back(c.weights->get(Weight::MlpNormBias, layer).detach());
+    table.bias_grad.push_back(c.weights->grad(Weight::MlpNormBias, layer));
   }
   return table;
 }
 
-at::Tensor moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
-                     const MoeContext& c, Pass& pass) {
-  const at::Tensor gain = c.weights->get(Weight::MlpNorm, c.pool->moe_layers[moe_layer]);
-  const at::Tensor xhat = rms_norm(hidden_TD, {}, c.spec->norm.eps);
-  const at::Tensor u = xhat * gain;
+Block moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
+                const MoeContext& c, Pass& pass) {
+  const int64_t source_layer = c.pool->moe_layers[moe_layer];
+  const at::Tensor xhat = normalise(hidden_TD, c.spec->norm);
+  const at::Tensor u = apply_gain(xhat,
+                                  {c.weights->get(Weight::MlpNorm, source_layer),
+                                   c.weights->get(Weight::MlpNormBias, source_layer)},
+                                  hidden_TD.scalar_type());
   const RouterInputs inputs = router_inputs(u, moe_layer, state, c);
   const Choice choice = choose(inputs, c.spec->router, c.spec->experts_per_token, moe_layer, pass);
   const Permutation permutation = make_permutation(choice.routed.chosen_TK, choice.routed.count_S);
@@ -76,7 +97,7 @@ at::Tensor moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor&
     state = next_state(state, choice, permutation, moe_layer, c, pass.detach_trajectory);
   if (pass.observer) pass.observer({moe_layer, xhat.detach(), u.detach(), &choice.routed});
   if (pass.keep_records) pass.routed.push_back(choice.routed);
-  return y;
+  return {with_shared(y, u, source_layer, c), u};
 }
 
 }  // namespace moue

@@ -19,12 +19,17 @@ struct MoeContext {
   at::Tensor pool_bias;                    ///< float32 [P]
 };
 
-/// hidden [T, D] -> what the block adds to it. `state` [T, state_dim] is read and replaced
-/// (undefined: no trajectory).
-at::Tensor moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
-                     const MoeContext& context, Pass& pass);
+/// What a block computes, and the normalised input it computed it from.
+struct Block {
+  at::Tensor output, input;
+};
 
-/// Experts and gains behind the slots of a layer.
+/// hidden [T, D] -> routed experts, shared expert and bias of the layer. `state` [T, state_dim] is
+/// read and replaced (undefined: no trajectory).
+Block moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& state,
+                const MoeContext& context, Pass& pass);
+
+/// Experts and norms behind the slots of a layer.
 ExpertTable expert_table(int64_t moe_layer, const MoeContext& context);
 
 }  // namespace moue

@@ -23,13 +23,22 @@ Weights::Weights(const Checkpoint& checkpoint, WeightLayout layout, const ModelO
   const int64_t gate_up = layout_.find(Weight::ExpertGateUp),
                 down = layout_.find(Weight::ExpertDown);
   if (is_streamed(gate_up) || is_streamed(down)) return;
-  const auto select = [](const at::Tensor& stack, int64_t p) {
-    return stack.defined() ? stack.detach().select(0, p) : at::Tensor();
+  for (int64_t p = 0; p < layout_.plans[gate_up].shape[0]; ++p) experts_.push_back(resident(p));
+}
+
+// Views into the stacks.
+Expert Weights::resident(int64_t physical) const {
+  const auto select = [&](Weight weight, bool gradient) {
+    const int64_t index = layout_.find(weight);
+    if (index < 0) return at::Tensor();
+    const at::Tensor& stack = gradient ? parameters_[index].grad : parameters_[index].value;
+    return stack.defined() ? stack.detach().select(0, physical) : at::Tensor();
   };
-  for (int64_t p = 0; p < layout_.plans[gate_up].shape[0]; ++p) {
-    experts_.push_back({select(parameters_[gate_up].value, p), select(parameters_[down].value, p),
-                        select(parameters_[gate_up].grad, p), select(parameters_[down].grad, p)});
-  }
+  using enum Weight;
+  return {select(ExpertGateUp, false),     select(ExpertDown, false),
+          select(ExpertGateUpBias, false), select(ExpertDownBias, false),
+          select(ExpertGateUp, true),      select(ExpertDown, true),
+          select(ExpertGateUpBias, true),  select(ExpertDownBias, true)};
 }
 
 bool Weights::is_streamed(int64_t index) const {
@@ -85,7 +94,8 @@ void Weights::prepare_training(Parameter& parameter, const WeightPlan& plan) {
     parameter.master = load(plan, 0, plan.numel()).view(plan.shape);
     options_.dtype = dtype;
   }
-  if (plan.kind == ParameterKind::Expert) return;  // the expert block adds to its gradients itself
+  // The expert block adds to its gradients itself.
+  if (plan.kind == ParameterKind::Expert || plan.kind == ParameterKind::ExpertBias) return;
   parameter.value.set_requires_grad(true);
   if (parameter.value.scalar_type() == at::kFloat) parameter.value.mutable_grad() = parameter.grad;
 }
@@ -107,11 +117,19 @@ Expert Weights::expert(int64_t physical) {
   if (!experts_.empty()) return experts_[physical];
   const auto part = [&](Weight weight) {
     const int64_t index = layout_.find(weight);
-    const std::vector<int64_t>& shape = layout_.plans[index].shape;
-    const int64_t size = shape[1] * shape[2];
-    return fetch(index, physical * size, (physical + 1) * size, {shape[1], shape[2]});
+    if (index < 0) return at::Tensor();
+    if (!is_streamed(index)) return parameters_[index].value.select(0, physical);
+    std::vector<int64_t> shape = layout_.plans[index].shape;
+    shape.erase(shape.begin());
+    const int64_t size = layout_.plans[index].numel() / layout_.plans[index].shape[0];
+    return fetch(index, physical * size, (physical + 1) * size, shape);
   };
-  return {part(Weight::ExpertGateUp), part(Weight::ExpertDown), {}, {}};
+  Expert expert;
+  expert.gate_up = part(Weight::ExpertGateUp);
+  expert.down = part(Weight::ExpertDown);
+  expert.gate_up_bias = part(Weight::ExpertGateUpBias);
+  expert.down_bias = part(Weight::ExpertDownBias);
+  return expert;
 }
 
 at::Tensor Weights::fetch(int64_t index, int64_t begin, int64_t end, std::vector<int64_t> shape) {

@@ -15,8 +15,12 @@ namespace moue {
 struct Expert {
   at::Tensor gate_up;       ///< [2F, D]
   at::Tensor down;          ///< [D, F]
-  at::Tensor gate_up_grad;  ///< float32, undefined where nothing is trained
+  at::Tensor gate_up_bias;  ///< [2F]; undefined where experts have none
+  at::Tensor down_bias;     ///< [D]
+  at::Tensor gate_up_grad;  ///< float32, these undefined where nothing is trained
   at::Tensor down_grad;
+  at::Tensor gate_up_bias_grad;
+  at::Tensor down_bias_grad;
 };
 
 class Weights {
@@ -38,6 +42,7 @@ class Weights {
   void load(const Slice& slice, at::Tensor out) const;
   at::Tensor load(const WeightPlan& plan, int64_t begin, int64_t end) const;
   void make_resident(int64_t index);
+  Expert resident(int64_t physical) const;
   void prepare_training(Parameter& parameter, const WeightPlan& plan);
   at::Tensor fetch(int64_t index, int64_t begin, int64_t end, std::vector<int64_t> shape);
   bool is_streamed(int64_t index) const;

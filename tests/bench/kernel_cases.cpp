@@ -9,6 +9,7 @@
 
 #include "core/philox.h"
 #include "kernels/adamw.h"
+#include "kernels/clamped_glu.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
@@ -133,6 +134,9 @@ Case rope(Where where, Element e, const Shapes& s) {
                         length,
                         s.heads,
                         s.head_width,
+                        0,
+                        s.head_width,
+                        false,
                         false};
   return make_case("rope", fmt::format("T {} H {} A {}", s.tokens, s.heads, s.head_width),
                    2.0 * batch * length * row * size_of(e), m, kernels::rope, a, where);
@@ -190,6 +194,36 @@ kernels::RouterForward router_args(Memory& m, Element e, const Shapes& s) {
           .home_slots = s.home_slots,
           .slots = s.slots,
           .chosen_per_token = s.chosen};
+}
+
+constexpr float kAlpha = 1.702f, kLimit = 7.0f;  // gpt-oss
+
+Case clamped_glu_forward(Where where, Element e, const Shapes& s) {
+  auto m = std::make_shared<Memory>(where);
+  const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
+  const kernels::ClampedGluForward a{
+      e,    m->numbers(e, 2 * size), m->floats(rows), m->numbers(e, size),
+      rows, s.expert_width,          kAlpha,          kLimit};
+  return make_case("clamped_glu_forward", fmt::format("R {} F {}", rows, s.expert_width),
+                   3.0 * size * size_of(e), m, kernels::clamped_glu_forward, a, where);
+}
+
+Case clamped_glu_backward(Where where, Element e, const Shapes& s) {
+  auto m = std::make_shared<Memory>(where);
+  const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
+  const kernels::ClampedGluBackward a{e,
+                                      m->numbers(e, 2 * size),
+                                      m->floats(rows),
+                                      m->numbers(e, size),
+                                      m->numbers(e, 2 * size),
+                                      m->numbers(e, size),
+                                      m->floats(rows),
+                                      rows,
+                                      s.expert_width,
+                                      kAlpha,
+                                      kLimit};
+  return make_case("clamped_glu_backward", fmt::format("R {} F {}", rows, s.expert_width),
+                   6.0 * size * size_of(e), m, kernels::clamped_glu_backward, a, where);
 }
 
 Case router_forward(Where where, Element e, const Shapes& s) {
@@ -287,8 +321,10 @@ Case gather_rows(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const Sorted order = sorted(*m, s, where);
   const kernels::GatherRows a{e,
+                              e,
                               m->numbers(e, s.tokens * s.width),
                               gain_table(*m, e, s),
+                              nullptr,
                               order.permute.token_of_row,
                               order.permute.slot_of_row,
                               m->numbers(e, order.rows * s.width),
@@ -302,6 +338,7 @@ Case combine_rows(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const Sorted order = sorted(*m, s, where);
   const kernels::CombineRows a{e,
+                               e,
                                m->numbers(e, order.rows * s.width),
                                nullptr,
                                order.permute.row_of,
@@ -318,11 +355,13 @@ Case gain_backward(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const Sorted order = sorted(*m, s, where);
   const kernels::GainBackward a{e,
+                                e,
                                 m->numbers(e, order.rows * s.width),
                                 m->numbers(e, s.tokens * s.width),
                                 order.permute.token_of_row,
                                 order.permute.count,
                                 m->floats(s.slots * s.width),
+                                nullptr,
                                 s.slots,
                                 s.width};
   return make_case("gain_backward", permute_shape(s), moved_rows(e, s), m, kernels::gain_backward,
@@ -446,6 +485,8 @@ std::vector<Make> kernel_cases() {
           rope,
           swiglu_forward,
           swiglu_backward,
+          clamped_glu_forward,
+          clamped_glu_backward,
           router_forward,
           router_backward,
           permute,

@@ -82,18 +82,18 @@ void check_order(const Case& c, Where where) {
   CHECK(same_bits(doubles(back.values()), by_token));
 }
 
-// A gain per slot; every third slot has none.
+// A gain, or a bias, per slot; every third slot has none.
 class Gains {
  public:
-  Gains(const Case& c, Element element, Where where)
+  Gains(const Case& c, Element element, Where where, uint64_t seed = 21)
       : width_(c.width),
-        values_(random_values(c.slots * c.width, 21, 1, element)),
+        values_(random_values(c.slots * c.width, seed, 1, element)),
         memory_(where, element, values_),
         table_(where, pointers(c, element)) {}
   const void* const* table() { return table_.data(); }
   static bool has(int64_t slot) { return slot % 3 != 2; }
-  double operator()(int64_t slot, int64_t column) const {
-    return has(slot) ? values_[slot * width_ + column] : 1.0;
+  double operator()(int64_t slot, int64_t column, double none = 1.0) const {
+    return has(slot) ? values_[slot * width_ + column] : none;
   }
 
  private:
@@ -110,60 +110,73 @@ class Gains {
   Array<const void*> table_;
 };
 
-struct Moved {
-  Values rows, out;
-  std::vector<float> dgain;
+// How rows are moved: `wide` where x and out are float32 whatever the rows are.
+struct Manner {
+  Element element = Element::Float32;
+  bool gained = true, biased = false, wide = false;
+  Element side() const { return wide ? Element::Float32 : element; }
 };
 
-Moved run(const Case& c, Element element, bool gained, const Values& x_in, const Values& rows_in,
-          Where where) {
+struct Moved {
+  Values rows, out;
+  std::vector<float> dgain, dbias;
+};
+
+Moved run(const Case& c, const Manner& m, const Values& x_in, const Values& rows_in, Where where) {
   const Order o = reference(c);
-  Gains gains(c, element, where);
-  Numbers x(where, element, x_in), rows(where, element, rows_in);
-  Numbers gathered(where, element, rows_in.size()), out(where, element, x_in.size());
+  Gains gains(c, m.element, where), biases(c, m.element, where, 22);
+  Numbers x(where, m.side(), x_in), rows(where, m.element, rows_in);
+  Numbers gathered(where, m.element, rows_in.size()), out(where, m.side(), x_in.size());
   Array<int32_t> token(where, o.token_of_row), slot(where, o.slot_of_row), row(where, o.row_of);
   Array<int64_t> count(where, o.count);
-  Array<float> dgain(where, c.slots * c.width);
-  const void* const* table = gained ? gains.table() : nullptr;
-  kernels::gather_rows(
-      {element, x.data(), table, token.data(), slot.data(), gathered.data(), c.rows(), c.width},
-      where);
-  kernels::combine_rows({element, rows.data(), table, row.data(), slot.data(), out.data(), c.tokens,
-                         c.chosen, c.width},
+  Array<float> dgain(where, c.slots * c.width), dbias(where, c.slots * c.width);
+  const void* const* gain = m.gained ? gains.table() : nullptr;
+  const void* const* bias = m.biased ? biases.table() : nullptr;
+  kernels::gather_rows({m.element, m.side(), x.data(), gain, bias, token.data(), slot.data(),
+                        gathered.data(), c.rows(), c.width},
+                       where);
+  kernels::combine_rows({m.element, m.side(), rows.data(), gain, row.data(), slot.data(),
+                         out.data(), c.tokens, c.chosen, c.width},
                         where);
-  kernels::gain_backward(
-      {element, rows.data(), x.data(), token.data(), count.data(), dgain.data(), c.slots, c.width},
-      where);
-  return {gathered.values(), out.values(), dgain.values()};
+  kernels::gain_backward({m.element, m.side(), rows.data(), x.data(), token.data(), count.data(),
+                          dgain.data(), m.biased ? dbias.data() : nullptr, c.slots, c.width},
+                         where);
+  return {gathered.values(), out.values(), dgain.values(), dbias.values()};
 }
 
 // Every (row, column) visited as a pair, whatever the order.
-Moved moved(const Case& c, Element element, bool gained, const Values& x, const Values& rows) {
+Moved moved(const Case& c, const Manner& m, const Values& x, const Values& rows) {
   const Order o = reference(c);
-  const Gains gains(c, element, kCpu);
-  Values gathered(rows.size()), out(x.size(), 0.0), dgain(c.slots * c.width, 0.0);
+  const Gains gains(c, m.element, kCpu), biases(c, m.element, kCpu, 22);
+  Values gathered(rows.size()), out(x.size(), 0.0), dgain(c.slots * c.width, 0.0), dbias = dgain;
   for (int64_t r = 0; r < c.rows(); ++r) {
     const int64_t token = o.token_of_row[r], slot = o.slot_of_row[r];
     for (int64_t i = 0; i < c.width; ++i) {
-      const double gain = gained ? gains(slot, i) : 1.0;
-      gathered[r * c.width + i] = gain * x[token * c.width + i];
+      const double gain = m.gained ? gains(slot, i) : 1.0, bias = m.biased ? biases(slot, i, 0) : 0;
+      gathered[r * c.width + i] = gain * x[token * c.width + i] + bias;
       out[token * c.width + i] += gain * rows[r * c.width + i];
       dgain[slot * c.width + i] += rows[r * c.width + i] * x[token * c.width + i];
+      dbias[slot * c.width + i] += rows[r * c.width + i];
     }
   }
-  return {gathered, out, {dgain.begin(), dgain.end()}};
+  return {gathered, out, {dgain.begin(), dgain.end()}, {dbias.begin(), dbias.end()}};
 }
 
-void check_moves(const Case& c, Element element, bool gained, Where where) {
-  CAPTURE(c.tokens, c.chosen, c.slots, c.width, element == Element::Float32, gained);
-  const Values x = random_values(c.tokens * c.width, 1, 1, element);
-  const Values rows = random_values(c.rows() * c.width, 2, 1, element);
-  const Moved got = run(c, element, gained, x, rows, where);
-  const Moved wanted = moved(c, element, gained, x, rows);
-  CHECK(max_error(got.rows, wanted.rows) <= tolerance::of(element));
-  CHECK(max_error(got.out, wanted.out) <= tolerance::of(element));
+void check_moves(const Case& c, const Manner& m, Where where) {
+  CAPTURE(c.tokens, c.chosen, c.slots, c.width, m.element == Element::Float32, m.gained, m.biased,
+          m.wide);
+  const Values x = random_values(c.tokens * c.width, 1, 1, m.side());
+  const Values rows = random_values(c.rows() * c.width, 2, 1, m.element);
+  const Moved got = run(c, m, x, rows, where);
+  const Moved wanted = moved(c, m, x, rows);
+  CHECK(max_error(got.rows, wanted.rows) <= tolerance::of(m.element));
+  CHECK(max_error(got.out, wanted.out) <= tolerance::of(m.side()));
   CHECK(max_error(doubles(got.dgain), doubles(wanted.dgain)) <= tolerance::kFloat32Sum);
-  if (!gained) CHECK(same_bits(got.rows, wanted.rows));  // moves bytes
+  if (m.biased)
+    CHECK(max_error(doubles(got.dbias), doubles(wanted.dbias)) <= tolerance::kFloat32Sum);
+  else
+    CHECK(Array<float>::is_poison(got.dbias[0]));
+  if (!m.gained && !m.biased && !m.wide) CHECK(same_bits(got.rows, wanted.rows));  // moves bytes
 }
 
 void check_all(Where where) {
@@ -171,7 +184,8 @@ void check_all(Where where) {
     CAPTURE(c.tokens, c.chosen, c.slots, c.width);
     check_order(c, where);
     for (const Element element : kElements) {
-      for (const bool gained : {true, false}) check_moves(c, element, gained, where);
+      for (const bool gained : {true, false}) check_moves(c, {element, gained}, where);
+      for (const bool wide : {true, false}) check_moves(c, {element, true, true, wide}, where);
     }
   }
 }
@@ -182,13 +196,14 @@ void swapped_inputs_show(Where where) {
     const double visible = tolerance::kVisible * tolerance::of(element);
     const Values x = random_values(c.tokens * c.width, 1, 1, element);
     const Values rows = random_values(c.rows() * c.width, 2, 1, element);
-    const Moved wanted = moved(c, element, true, x, rows);
-    const Moved ungained = run(c, element, false, x, rows, where);
+    const Moved wanted = moved(c, {element, true, true}, x, rows);
+    const Moved ungained = run(c, {element, false, true}, x, rows, where);
     CHECK(max_error(ungained.rows, wanted.rows) > visible);
     CHECK(max_error(ungained.out, wanted.out) > visible);
+    CHECK(max_error(run(c, {element}, x, rows, where).rows, wanted.rows) > visible);  // no bias
     Values shifted = x;
     std::rotate(shifted.begin(), shifted.begin() + c.width, shifted.end());
-    const Moved other_token = run(c, element, true, shifted, rows, where);
+    const Moved other_token = run(c, {element, true, true}, shifted, rows, where);
     CHECK(max_error(other_token.rows, wanted.rows) > visible);
     CHECK(max_error(doubles(other_token.dgain), doubles(wanted.dgain)) > visible);
   }
@@ -196,7 +211,7 @@ void swapped_inputs_show(Where where) {
 
 void no_tokens(Where where) {
   const Case c{0, 2, 5, 24};
-  const Moved got = run(c, Element::Float32, true, {}, {}, where);
+  const Moved got = run(c, {}, {}, {}, where);
   CHECK(std::all_of(got.dgain.begin(), got.dgain.end(), [](float x) { return x == 0; }));
 }
 
@@ -214,12 +229,13 @@ TEST_CASE("permute does not depend on how rows are spread", "[peer][kernels]") {
   for (const Element element : kElements) {
     const Values x = random_values(c.tokens * c.width, 1, 1, element);
     const Values rows = random_values(c.rows() * c.width, 2, 1, element);
-    const Moved whole = run(c, element, true, x, rows, kCpu);
+    const Moved whole = run(c, {element, true, true}, x, rows, kCpu);
     const OddPieces odd;
-    const Moved pieces = run(c, element, true, x, rows, kCpu);
+    const Moved pieces = run(c, {element, true, true}, x, rows, kCpu);
     CHECK(same_bits(whole.rows, pieces.rows));
     CHECK(same_bits(whole.out, pieces.out));
     CHECK(same_bits(whole.dgain, pieces.dgain));
+    CHECK(same_bits(whole.dbias, pieces.dbias));
     check_order(c, kCpu);
   }
 }
