@@ -163,8 +163,13 @@ std::optional<Slice> Claims::part(Role whole, Role role, int64_t layer, int64_t 
 }
 
 std::optional<Slice> Claims::slice(Role role, int64_t layer, int64_t expert) const {
+  // A stack of experts, or several roles in one tensor, is no matrix that the model multiplies
+  // with.
+  if (is_of_expert(role) && expert < 0) return std::nullopt;
+  const std::vector<Part> parts = parts_of(geometry_);
+  if (std::ranges::find(parts, role, &Part::whole) != parts.end()) return std::nullopt;
   if (std::optional<Slice> own = part(role, role, layer, expert)) return own;
-  for (const Part& p : parts_of(geometry_)) {
+  for (const Part& p : parts) {
     if (p.role != role) continue;
     std::optional<Slice> slice = part(p.whole, role, layer, expert);
     if (!slice) continue;
