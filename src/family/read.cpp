@@ -214,9 +214,9 @@ ModelSpec checked(const Config& config, ModelSpec spec) {
                      a.heads, a.kv_heads));
   demand(spec.num_moe_layers() > 0,
          fmt::format("none of its {} layers is routed, wanted at least one", spec.layers));
-  demand(spec.num_moe_layers() * spec.experts <= kMaxPhysical,
-         fmt::format("it has {} experts in all, wanted at most {}",
-                     spec.num_moe_layers() * spec.experts, kMaxPhysical));
+  demand(spec.layers * spec.experts <= kMaxPhysical,
+         fmt::format("{} layers of {} experts are {}, wanted at most {}", spec.layers, spec.experts,
+                     spec.layers * spec.experts, kMaxPhysical));
   demand(r.aux_coefficient >= 0,
          fmt::format("router_aux_loss_coef is {}, wanted 0 or more", r.aux_coefficient));
   const int64_t members = spec.experts / r.groups;  // of a group
