@@ -6,11 +6,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "checkpoint/index.h"
 #include "core/files.h"
 #include "core/sha256.h"
+#include "family/unpacked.h"
 #include "moue/error.h"
 #include "train/shards.h"
 
@@ -22,7 +24,11 @@ namespace {
 constexpr const char* kPoolFile = "model-moue.safetensors";
 constexpr const char* kTool = "moue";
 
-using Trained = std::unordered_map<std::string, Stored>;
+/// What is written in place of the source's tensors: by their names, and which are left out.
+struct Trained {
+  std::unordered_map<std::string, Stored> stored;
+  std::set<std::string> dropped;  ///< scales of tensors that are written unpacked
+};
 
 // A piece of a parameter's master and its place in the tensor that holds it.
 struct Piece {
@@ -57,9 +63,17 @@ Trained trained_tensors(const std::vector<Parameter>& parameters) {
   }
   Trained trained;
   for (auto& [tensor, parts] : pieces) {
-    const at::ScalarType type = scalar_type(tensor->dtype, tensor->name);
-    const auto make = [parts = std::move(parts), type] { return assembled(parts, type); };
-    trained.emplace(tensor->name, Stored{tensor->name, tensor->dtype, tensor->shape, make});
+    Stored written{tensor->name, tensor->dtype, tensor->shape, {}};
+    for (Piece& part : parts) {
+      if (part.slice.packing == Packing::Plain) continue;
+      trained.dropped.insert(part.slice.scale->name);
+      Unpacked plain = unpacked(part.slice);
+      part.slice = plain.slice;
+      written = {std::move(plain.name), Dtype::BF16, std::move(plain.shape), {}};
+    }
+    const at::ScalarType type = scalar_type(written.dtype, written.name);
+    written.make = [parts = std::move(parts), type] { return assembled(parts, type); };
+    trained.stored.emplace(tensor->name, std::move(written));
   }
   return trained;
 }
@@ -77,15 +91,15 @@ void add_visibility(const Model& model, Trained& trained) {
   for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
     const std::vector<double>& m = model.visibility()[layer];
     const std::string name = names::router_visibility(layer);
-    trained.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
+    trained.stored.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
   }
 }
 
 void add_pool_bias(Model& model, Trained& trained) {
   const at::Tensor bias = model.pool_bias();
-  trained.insert_or_assign(names::kPoolBias,
-                           Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
-                                  [bias] { return host_tensor(bias, at::kFloat).clone(); }});
+  trained.stored.insert_or_assign(names::kPoolBias,
+                                  Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
+                                         [bias] { return host_tensor(bias, at::kFloat).clone(); }});
 }
 
 Stored untouched(const Checkpoint& source, const TensorInfo& tensor) {
@@ -106,8 +120,9 @@ void write_weights(Model& model, const Checkpoint& source, const fs::path& direc
   }
   std::vector<Stored> base, added;
   for (const TensorInfo& tensor : source.tensors()) {
-    const auto found = trained.find(tensor.name);
-    Stored stored = found == trained.end() ? untouched(source, tensor) : found->second;
+    if (trained.dropped.contains(tensor.name)) continue;
+    const auto found = trained.stored.find(tensor.name);
+    Stored stored = found == trained.stored.end() ? untouched(source, tensor) : found->second;
     const bool is_small = is_pool_tensor(tensor.name) && !is_expert_tensor(tensor.name);
     (is_small ? added : base).push_back(std::move(stored));
   }
@@ -147,7 +162,7 @@ Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
   Written written;
   write_weights(model, source, directory, written);
   write_text(directory, std::string(kIndexFile), index_of(written), written);
-  const Config& config = source.config();
+  const Config config = without_packing(source.config());  // trained weights are plain
   write_text(directory, "config.json",
              (model.is_moue() ? with_pool(without_pool(config), pool) : config).text(), written);
   for (const std::string& name : source.other_files()) {
