@@ -14,9 +14,8 @@ namespace moue {
 void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& options) {
   const int64_t most = std::max<int64_t>(1, options.calibrate.tokens / options.length);
   const int64_t batch = options.micro_batch > 0 ? options.micro_batch : options.batch;
-  const Statistics statistics =
-      collect_statistics(model, &model.pool(), options.calibrate.eps,
-                         windows_of(tokens, options.length, most), batch);
+  const Statistics statistics = collect_statistics(model, &model.pool(), options.calibrate.eps,
+                                                   windows_of(tokens, options.length, most), batch);
   for (Parameter& parameter : model.parameters()) {
     const bool is_bias = parameter.kind == ParameterKind::RouterBias;
     if (!is_bias && parameter.kind != ParameterKind::RouterScale) continue;

@@ -12,8 +12,8 @@
 
 #include "checkpoint/manifest.h"
 #include "convert/link.h"
-#include "core/normal.h"
 #include "convert/values.h"
+#include "core/normal.h"
 #include "moue/convert.h"
 #include "moue/error.h"
 #include "support/files.h"
