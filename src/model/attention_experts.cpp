@@ -18,7 +18,7 @@ struct Sorted {
 Sorted sorted(const at::Tensor& chosen_TK, int64_t experts) {
   const at::Tensor flat = chosen_TK.reshape({-1});
   Sorted s;
-  s.choice = std::get<1>(flat.sort(/*stable=*/true));
+  s.choice = std::get<1>(flat.sort(std::optional(/*stable=*/true)));
   s.row = at::empty_like(s.choice).scatter_(0, s.choice,
                                             at::arange(s.choice.numel(), s.choice.options()));
   const at::Tensor count = flat.bincount({}, experts).cpu();
@@ -49,9 +49,10 @@ at::Tensor attention_experts(const at::Tensor& x_TD, int64_t batch, const Attent
   const at::Tensor gate_TK = best_TK.softmax(1).to(x_TD.scalar_type());
   const Sorted order = sorted(chosen_TK, weights.router.size(0));
 
-  const at::Tensor token = order.choice.div(K, "floor");
-  const at::Tensor by_choice =
-      products(x_TD.index_select(0, token), weights.input, order).index_select(0, order.row);
+  // Copied K times, then permuted: so that no gradient is added to from two places at once.
+  const at::Tensor copies = x_TD.unsqueeze(1).expand({T, K, -1}).reshape({T * K, -1});
+  const at::Tensor by_choice = products(copies.index_select(0, order.choice), weights.input, order)
+                                   .index_select(0, order.row);
   const at::Tensor q = rope(by_choice.view({batch, length, K * G, A}), positions);
   const auto parts = at::linear(x_TD, weights.key_value).split(G * A, -1);
   // Head (k, g) of a token looks at keys and values g: they are repeated whole, not each.

@@ -1,4 +1,5 @@
-// Logits of every family against what transformers computed for the same pico checkpoint.
+// Logits and hidden states of every family against what transformers computed for the same pico
+// checkpoint.
 #include "support/torch_test.h"
 
 #include "support/tolerances.h"
@@ -12,8 +13,9 @@ namespace {
 
 std::vector<fs::path> cases() {
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator("tests/golden/families"))
-    found.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator("tests/golden/families")) {
+    if (entry.is_directory()) found.push_back(entry.path());
+  }
   std::sort(found.begin(), found.end());
   return found;
 }
@@ -24,10 +26,34 @@ at::Tensor logits_of(Model& model, const at::Tensor& tokens) {
   return model.logits(tokens, pass);
 }
 
+// The inputs of all layers and the normalised output, [B, length, D] each.
+std::vector<at::Tensor> hidden_states(Model& model, const at::Tensor& tokens) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> hidden;
+  Pass pass;
+  pass.hidden_observer = [&](int64_t layer, const at::Tensor& x) {
+    REQUIRE(layer == static_cast<int64_t>(hidden.size()));
+    hidden.push_back(x.view({tokens.size(0), tokens.size(1), x.size(1)}).clone());
+  };
+  model.logits(tokens, pass);
+  return hidden;
+}
+
+double worst_hidden(Model& model, const SafetensorsFile& expected, const at::Tensor& tokens) {
+  const std::vector<at::Tensor> hidden = hidden_states(model, tokens);
+  double worst = 0;
+  for (size_t layer = 0; layer < hidden.size(); ++layer) {
+    const at::Tensor wanted = read_tensor(expected, "hidden." + std::to_string(layer));
+    worst = std::max(worst, relative_error(hidden[layer], wanted));
+  }
+  REQUIRE(static_cast<int64_t>(hidden.size()) == model.spec().layers + 1);
+  return worst;
+}
+
 }  // namespace
 
-TEST_CASE("logits agree with transformers", "[peer][model]") {
-  REQUIRE(cases().size() >= 3);
+TEST_CASE("logits and hidden states agree with transformers", "[peer][model]") {
+  REQUIRE(cases().size() >= 16);
   for (const fs::path& directory : cases()) {
     INFO(directory);
     const SafetensorsFile expected(directory / "expected.safetensors");
@@ -35,6 +61,7 @@ TEST_CASE("logits agree with transformers", "[peer][model]") {
                      wanted = read_tensor(expected, "logits");
     const auto model = open_model(directory);
     CHECK(relative_error(logits_of(*model, tokens), wanted) <= tolerance::kFamilyLogits);
+    CHECK(worst_hidden(*model, expected, tokens) <= tolerance::kFamilyLogits);
 
     // Controls: another order of tokens, and experts moved by one, must show.
     CHECK(relative_error(logits_of(*model, tokens.flip(1)), wanted) >
@@ -44,6 +71,20 @@ TEST_CASE("logits agree with transformers", "[peer][model]") {
         parameter.value.copy_(parameter.value.roll(1, 0).clone());
     }
     CHECK(relative_error(logits_of(*model, tokens), wanted) > 100 * tolerance::kFamilyLogits);
+    CHECK(worst_hidden(*model, expected, tokens) > 100 * tolerance::kFamilyLogits);
+  }
+}
+
+TEST_CASE("bfloat16 logits are near float32's", "[peer][model]") {
+  for (const fs::path& directory : cases()) {
+    INFO(directory);
+    const SafetensorsFile expected(directory / "expected.safetensors");
+    const at::Tensor tokens = read_tensor(expected, "tokens"),
+                     wanted = read_tensor(expected, "logits");
+    const auto model = open_model(directory, {.dtype = at::kBFloat16});
+    const at::Tensor error =
+        (logits_of(*model, tokens).to(at::kDouble) - wanted).abs() / wanted.abs().max();
+    CHECK(error.median().item<double>() <= tolerance::kFamilyBFloat16);
   }
 }
 

@@ -42,10 +42,15 @@ std::map<std::string, at::Tensor> gradients(Model& model) {
   std::map<std::string, at::Tensor> result;
   for (const Parameter& parameter : model.parameters()) {
     for (const DiskTensor& disk : parameter.disk) {
-      int64_t size = 1;
-      for (int64_t n : disk.shape) size *= n;
-      result[disk.name] =
-          parameter.grad.flatten().narrow(0, disk.offset, size).view(disk.shape).clone();
+      const Slice& slice = disk.slice;
+      at::Tensor& whole = result[disk.name];
+      if (!whole.defined()) whole = at::zeros(slice.tensor->shape, at::kFloat);
+      const at::Tensor piece =
+          parameter.grad.flatten().narrow(0, disk.offset, slice.rows * slice.columns).cpu();
+      whole
+          .as_strided({slice.rows, slice.columns}, {slice.row_stride, slice.column_stride},
+                      slice.offset)
+          .copy_(piece.view({slice.rows, slice.columns}));
     }
   }
   return result;
