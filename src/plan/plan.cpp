@@ -114,6 +114,13 @@ int64_t Planner::reach() const {
                   std::max<int64_t>(1, spec_.num_moe_layers() - 1));
 }
 
+// Every named topology shifts its window by the experts of one group of layers, so a shift alone
+// says the group too. 0 where it does not.
+int64_t Planner::group_of_shift() const {
+  const int64_t shift = options_.experts > 0 ? 0 : options_.shift.value_or(0);
+  return shift > 0 && shift % spec_.experts == 0 ? shift / spec_.experts : 0;
+}
+
 // The named topology with what the options set; notes say what a reader would not expect.
 Topology Planner::resolved(const std::string& name, std::vector<std::string>& notes) const {
   const int64_t layers = spec_.num_moe_layers();
@@ -121,7 +128,7 @@ Topology Planner::resolved(const std::string& name, std::vector<std::string>& no
   if (options_.group && (*options_.group < 1 || *options_.group > ring)) {
     fail("plan", "group is {}, wanted 1 to {}", *options_.group, ring);
   }
-  const int64_t group = options_.group.value_or(0);
+  const int64_t group = options_.group.value_or(group_of_shift());
   Topology t = unlimited_topology(name, layers, spec_.experts, group, options_.experts);
   if (!options_.window && t.window > ring) {
     notes.push_back(fmt::format("the window of {} is limited to the ring's {}", t.window, ring));

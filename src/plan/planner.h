@@ -26,6 +26,7 @@ class Planner {
 
  private:
   Pool empty_pool();
+  int64_t group_of_shift() const;
   Topology resolved(const std::string& name, std::vector<std::string>& notes) const;
   int64_t reach() const;
   void choose_slots(Plan& plan);

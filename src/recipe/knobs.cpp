@@ -81,7 +81,9 @@ std::vector<Knob> plan_knobs() {
       MOUE_KNOB(plan.group, "layers that share one window")
           .range(1, 1e6)
           .empty_means("the topology's"),
-      MOUE_KNOB(plan.shift, "experts by which the window moves from one group to the next")
+      MOUE_KNOB(plan.shift,
+                "experts by which the window moves from one group to the next; a "
+                "multiple of the experts per layer says the group too")
           .range(-1e6, 1e6)
           .empty_means("the topology's"),
       MOUE_KNOB(plan.window, "experts of the ring that a window shows")

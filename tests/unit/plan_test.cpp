@@ -250,6 +250,16 @@ TEST_CASE("a plan refuses what it cannot mean") {
                  "is a MoUE already, wanted a source model"));
 }
 
+TEST_CASE("a shift without a group says the group") {
+  const std::string source = "tests/golden/moue/aligned/source";
+  // Three shares of five experts; half_staggered alone would take groups of two.
+  CHECK(plan_of({}, source).pool.topology.group == 2);
+  CHECK(plan_of({.shift = 5, .window = 9, .origin = -2}, source).pool.topology.group == 1);
+  CHECK(plan_of({.shift = 10, .window = 20}, source).pool.topology.group == 2);
+  CHECK(plan_of({.group = 2, .shift = 5, .window = 30}, source).pool.topology.group == 2);
+  CHECK(plan_of({.shift = 3, .window = 30}, source).pool.topology.group == 2);
+}
+
 TEST_CASE("the fingerprint tells sources apart") {
   const Checkpoint source = open_checkpoint("tests/golden/moue/aligned/source");
   const Family& family = family_of(source.config());
