@@ -2,7 +2,7 @@
 #pragma once
 
 #include "moue/checkpoint.h"
-#include "moue/error.h"
+#include "support/messages.h"
 
 #include <memory>
 #include <string>
@@ -22,21 +22,6 @@ inline Checkpoint headers_only(const Config& config, std::vector<TensorInfo> ten
 
 inline Checkpoint headers_only(const std::string& config, std::vector<TensorInfo> tensors) {
   return headers_only(Config::parse(config, "config.json"), std::move(tensors));
-}
-
-/// The message of the Error that `run` throws; "" where it throws none.
-template <class Run>
-std::string message_of(Run&& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace moue::test

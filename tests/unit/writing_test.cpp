@@ -1,12 +1,11 @@
-// Writing: files and directories that appear whole or not at all; the safetensors writer;
-// manifests.
+// Writing: files and directories that appear whole or not at all; the safetensors writer.
 #include "checkpoint/manifest.h"
 #include "core/files.h"
 #include "core/sha256.h"
-#include "moue/error.h"
 #include "moue/log.h"
 #include "moue/safetensors.h"
 #include "support/files.h"
+#include "support/messages.h"
 #include "support/scratch.h"
 
 #include <fcntl.h>
@@ -25,16 +24,8 @@ namespace moue {
 namespace {
 
 namespace fs = std::filesystem;
+using test::message_of;
 using test::ScratchDir;
-
-std::string reason_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
@@ -167,7 +158,7 @@ TEST_CASE("the writer refuses what no reader would take", "[writing]") {
   const auto refusal = [&](std::vector<TensorView> tensors,
                            const std::map<std::string, std::string>& metadata = {}) {
     const std::string message =
-        reason_of([&] { write_safetensors(scratch / "x", tensors, metadata); });
+        message_of([&] { write_safetensors(scratch / "x", tensors, metadata); });
     return message.substr(std::min(message.size(), message.find("/x") + 2));
   };
   CHECK(refusal({view("a", Dtype::U8, {1}, "1"), view("a", Dtype::U8, {1}, "2")}) ==
@@ -186,7 +177,7 @@ TEST_CASE("the writer refuses what no reader would take", "[writing]") {
   CHECK(refusal({view("a", Dtype::U8, {1}, "1")}) == "");
   CHECK(refusal({view("a", Dtype::U8, {1}, "1")}) ==
         " exists, wanted a new file; remove it or choose another name");
-  CHECK_THAT(reason_of([&] { write_safetensors(scratch / "none/y", {}); }),
+  CHECK_THAT(message_of([&] { write_safetensors(scratch / "none/y", {}); }),
              Catch::EndsWith("none/y cannot be created: No such file or directory"));
 }
 
@@ -201,19 +192,19 @@ TEST_CASE("a full disk is one line and leaves nothing", "[writing]") {
   }
   const std::string data(1 << 20, 'x');
   const std::vector<TensorView> tensors = {view("a", Dtype::U8, {1 << 20}, data)};
-  CHECK_THAT(reason_of([&] { write_safetensors(scratch / "disk/x", tensors); }),
+  CHECK_THAT(message_of([&] { write_safetensors(scratch / "disk/x", tensors); }),
              Catch::StartsWith("[safetensors] " + (scratch / "disk/x").native() +
                                " could not be written after ") &&
                  Catch::EndsWith("No space left on device; nothing of it was kept"));
-  CHECK_THAT(reason_of([&] { write_file_whole(scratch / "disk/y", data); }),
+  CHECK_THAT(message_of([&] { write_file_whole(scratch / "disk/y", data); }),
              Catch::EndsWith("No space left on device; nothing of it was kept"));
   CHECK_THAT(
-      reason_of([&] { require_space(scratch / "disk/new/dir", 1 << 20); }),
+      message_of([&] { require_space(scratch / "disk/new/dir", 1 << 20); }),
       Catch::EndsWith(
           "disk has 0.2 MiB free, wanted 1.0 MiB; free some space or write to another disk"));
-  CHECK(reason_of([&] { require_space(scratch / "disk/new/dir", 100 << 10); }) == "");
+  CHECK(message_of([&] { require_space(scratch / "disk/new/dir", 100 << 10); }) == "");
   CHECK(test::listing(scratch / "disk").empty());
-  CHECK(reason_of([&] {
+  CHECK(message_of([&] {
           Staging staging(scratch / "disk/model");
           test::write_text(staging.path() / "small", "x");
           write_file_whole(staging.path() / "large", data);
@@ -229,17 +220,17 @@ TEST_CASE("a write that fails half-way leaves nothing", "[writing]") {
   const std::string data(1 << 20, 'x');
   {
     const FileSizeLimit limit(64 << 10);
-    CHECK_THAT(reason_of([&] {
+    CHECK_THAT(message_of([&] {
                  write_safetensors(scratch / "x",
                                    std::vector{view("a", Dtype::U8, {1 << 20}, data)});
                }),
                Catch::EndsWith(
                    "could not be written after 0.1 MiB: File too large; nothing of it was kept"));
-    CHECK(reason_of([&] { write_file_whole(scratch / "old", data); }) != "");
+    CHECK(message_of([&] { write_file_whole(scratch / "old", data); }) != "");
   }
   CHECK(test::listing(scratch.path()) == "old\n");
   CHECK(test::file_text(scratch / "old") == "before");
-  CHECK_THAT(reason_of([] { write_file_whole("/dev/full/x", "x"); }),
+  CHECK_THAT(message_of([] { write_file_whole("/dev/full/x", "x"); }),
              Catch::EndsWith("Not a directory"));
 }
 
@@ -262,7 +253,7 @@ TEST_CASE("a file under construction belongs to one writer", "[writing]") {
   {
     OutputFile first(scratch / "x", "test", OutputFile::Existing::Replace);
     first.write(bytes_of("first"));
-    CHECK(reason_of([&] { write_file_whole(scratch / "x", "second"); }) ==
+    CHECK(message_of([&] { write_file_whole(scratch / "x", "second"); }) ==
           "[files] " + (scratch / "x").native() + " is being written by another process");
     first.commit();
     CHECK(test::file_text(scratch / "x") == "first");
@@ -272,11 +263,11 @@ TEST_CASE("a file under construction belongs to one writer", "[writing]") {
   CHECK(test::listing(scratch.path()) == "x\n");
   OutputFile late(scratch / "z", "test", OutputFile::Existing::Refuse);
   scratch.write("z", "came meanwhile");
-  CHECK_THAT(reason_of([&] { late.commit(); }),
+  CHECK_THAT(message_of([&] { late.commit(); }),
              Catch::EndsWith("z cannot be put in place: File exists"));
   CHECK(test::file_text(scratch / "z") == "came meanwhile");
   fs::create_symlink("x", scratch / ".w.moue-partial");
-  CHECK(reason_of([&] { write_file_whole(scratch / "w", "bad"); }) != "");
+  CHECK(message_of([&] { write_file_whole(scratch / "w", "bad"); }) != "");
   CHECK(test::file_text(scratch / "x") == "first");
 }
 
@@ -315,22 +306,22 @@ TEST_CASE("a directory's target must be free", "[writing]") {
   const ScratchDir scratch;
   fs::create_directory(scratch / "model");
   const std::string exists = " exists, wanted a new directory; remove it or choose another name";
-  CHECK(reason_of([&] { Staging staging(scratch / "model"); }) ==
+  CHECK(message_of([&] { Staging staging(scratch / "model"); }) ==
         "[files] " + (scratch / "model").native() + exists);
   fs::create_symlink("nowhere", scratch / "link");
-  CHECK_THAT(reason_of([&] { Staging staging(scratch / "link"); }),
+  CHECK_THAT(message_of([&] { Staging staging(scratch / "link"); }),
              Catch::EndsWith("link" + exists));
-  CHECK_THAT(reason_of([&] { Staging staging("."); }), Catch::EndsWith("give it a name"));
-  CHECK_THAT(reason_of([&] { Staging staging(".."); }), Catch::EndsWith("give it a name"));
-  CHECK_THAT(reason_of([&] { Staging staging("/"); }), Catch::EndsWith("give it a name"));
+  CHECK_THAT(message_of([&] { Staging staging("."); }), Catch::EndsWith("give it a name"));
+  CHECK_THAT(message_of([&] { Staging staging(".."); }), Catch::EndsWith("give it a name"));
+  CHECK_THAT(message_of([&] { Staging staging("/"); }), Catch::EndsWith("give it a name"));
   scratch.write("file", "");
-  CHECK_THAT(reason_of([&] { Staging staging(scratch / "file/model"); }),
+  CHECK_THAT(message_of([&] { Staging staging(scratch / "file/model"); }),
              Catch::EndsWith("cannot be created: Not a directory"));
   CHECK(test::listing(scratch.path()) == "file\nlink\nmodel\n");
   {
     Staging staging(scratch / "late");
     fs::create_directory(scratch / "late");
-    CHECK_THAT(reason_of([&] { staging.commit(); }),
+    CHECK_THAT(message_of([&] { staging.commit(); }),
                Catch::EndsWith("late cannot be put in place: File exists"));
   }
   CHECK(test::listing(scratch.path()) == "file\nlate\nlink\nmodel\n");
@@ -346,114 +337,30 @@ TEST_CASE("a stale directory is named and removed, a live one is left", "[writin
                           ", left by a run that was interrupted\n");
     CHECK(fs::is_empty(staging.path()));
     test::write_text(staging.path() / "a", "1");
-    CHECK(reason_of([&] { Staging second(scratch / "model"); }) ==
+    CHECK(message_of([&] { Staging second(scratch / "model"); }) ==
           "[files] " + (scratch / "model").native() + " is being made by another process");
     CHECK(fs::exists(staging.path() / "a"));
     staging.commit();
   }
   CHECK(test::listing(scratch.path()) == "model\nmodel/a\n");
   scratch.write(".other.moue-partial", "a file");
-  CHECK_THAT(reason_of([&] { Staging staging(scratch / "other"); }),
+  CHECK_THAT(message_of([&] { Staging staging(scratch / "other"); }),
              Catch::Contains("is in the way of"));
   fs::create_directory(scratch / "victim");
   scratch.write("victim/file", "x");
   fs::create_directory_symlink("victim", scratch / ".third.moue-partial");
-  CHECK_THAT(reason_of([&] { Staging staging(scratch / "third"); }),
+  CHECK_THAT(message_of([&] { Staging staging(scratch / "third"); }),
              Catch::Contains("is in the way of"));
   CHECK(fs::exists(scratch / "victim/file"));
 }
 
 TEST_CASE("free space is asked for in time", "[writing]") {
   const ScratchDir scratch;
-  CHECK(reason_of([&] { require_space(scratch / "not/yet/there", 1); }) == "");
-  CHECK(reason_of([] { require_space("relative", 1); }) == "");
-  CHECK_THAT(reason_of([&] { require_space(scratch / "not/yet/there", uint64_t{1} << 62); }),
+  CHECK(message_of([&] { require_space(scratch / "not/yet/there", 1); }) == "");
+  CHECK(message_of([] { require_space("relative", 1); }) == "");
+  CHECK_THAT(message_of([&] { require_space(scratch / "not/yet/there", uint64_t{1} << 62); }),
              Catch::StartsWith("[files] " + scratch.path().native() + " has ") &&
                  Catch::Contains(" MiB free, wanted 4398046511104.0 MiB; free some space"));
-}
-
-TEST_CASE("a manifest is read as it was written", "[writing]") {
-  const ScratchDir scratch;
-  const std::string digest(64, 'a');
-  const Manifest manifest{"moue 0.1.0",
-                          "source = \"x\"\n",
-                          {{"b", 2, std::nullopt}, {"a", 1, digest}, {"training/s", 0, digest}},
-                          {{"model.safetensors", 9, std::nullopt}},
-                          {{"w", "linked a"}, {"v", "ignored: rotary buffer"}}};
-  write_manifest(scratch.path(), manifest);
-  const Manifest again = read_manifest(scratch.path());
-  CHECK(again.tool == manifest.tool);
-  CHECK(again.recipe == manifest.recipe);
-  CHECK(again.tensors == manifest.tensors);
-  REQUIRE(again.files.size() == 3);
-  CHECK(again.files[0].name == "a");
-  CHECK(again.files[0].sha256 == digest);
-  CHECK(again.files[1].size == 2);
-  CHECK_FALSE(again.files[1].sha256.has_value());
-  CHECK(again.source_files[0].name == "model.safetensors");
-  Manifest shuffled = manifest;
-  std::swap(shuffled.files[0], shuffled.files[2]);
-  CHECK(manifest_text(shuffled) == manifest_text(manifest));
-  shuffled.files[0].size = 3;
-  CHECK(manifest_text(shuffled) != manifest_text(manifest));
-}
-
-TEST_CASE("a malformed manifest is refused", "[writing]") {
-  const ScratchDir scratch;
-  const auto refusal = [&](const std::string& from, const std::string& to) {
-    std::string text =
-        manifest_text({"t", "r", {{"a", 1, std::string(64, 'a')}}, {}, {{"w", "linked"}}});
-    if (!from.empty()) {
-      REQUIRE(text.find(from) != text.npos);
-      text.replace(text.find(from), from.size(), to);
-    }
-    scratch.write(kManifestFile, text);
-    const std::string message = reason_of([&] { read_manifest(scratch.path()); });
-    return message.substr(std::min(message.size(), message.find(".json") + 5));
-  };
-  const std::string wanted = ", wanted a name inside the directory, a size and a sha256 or null";
-  CHECK(refusal("", "") == "");
-  CHECK(refusal("\"moue_manifest\": 1", "\"moue_manifest\": 2") ==
-        ": moue_manifest is 2, this moue reads 1");
-  CHECK(refusal("\"tool\"", "\"tol\"") == " has no tool");
-  CHECK(refusal("\"r\"", "7") == ": recipe is no string");
-  CHECK(refusal("\"source_files\": []", "\"source_files\": {}") == ": source_files is no list");
-  CHECK(refusal("\"linked\"", "null") == ": tensors.w is no string");
-  CHECK_THAT(refusal("\"a\"", "\"../a\""),
-             Catch::StartsWith(": files holds {\"name\":\"../a\"") && Catch::EndsWith(wanted));
-  for (const char* bad : {"\"\"", "\"/a\"", "\"a/../b\"", "\"a//b\"", "\"a/\"", "3"}) {
-    CHECK_THAT(refusal("\"a\"", bad), Catch::EndsWith(wanted));
-  }
-  CHECK_THAT(refusal("\"size\": 1", "\"size\": -1"), Catch::EndsWith(wanted));
-  CHECK_THAT(refusal("\"aaaa", "\"Aaaa"), Catch::EndsWith(wanted));
-  CHECK_THAT(refusal("\"size\"", "\"length\""), Catch::EndsWith(wanted));
-  CHECK_THAT(refusal("\"a\"", "\"a\", \"name\": \"b\""),
-             Catch::EndsWith("key 'name' stands twice in one object"));
-  fs::remove(scratch / kManifestFile);
-  CHECK_THAT(reason_of([&] { read_manifest(scratch.path()); }),
-             Catch::EndsWith(".json is not there"));
-}
-
-TEST_CASE("a manifest finds every change", "[writing]") {
-  const ScratchDir scratch;
-  scratch.write("a", "abc");
-  scratch.write("sub/b", "de");
-  const Manifest manifest{
-      "t", "", {{"a", 3, sha256_of(bytes_of("abc"))}, {"sub/b", 2, std::nullopt}}, {}, {}};
-  write_manifest(scratch.path(), manifest);
-  const auto faults = [&](bool hash) { return manifest_faults(manifest, scratch.path(), hash); };
-  CHECK(faults(true).empty());
-  scratch.write("a", "abd");
-  CHECK(faults(false).empty());
-  REQUIRE(faults(true).size() == 1);
-  CHECK_THAT(faults(true)[0],
-             Catch::StartsWith("'a' has sha256 a52d159f262b2c6ddb724a61840befc36eb30c88"
-                               "877a4030b65cbe86298449c9, listed with ba7816bf"));
-  scratch.write("a", "ab");
-  scratch.write("sub/c", "");
-  fs::remove(scratch / "sub/b");
-  CHECK(faults(false) == std::vector<std::string>{"'a' has 2 bytes, listed with 3",
-                                                  "'sub/b' is missing", "'sub/c' is not listed"});
 }
 
 TEST_CASE("lines and progress go to the sink", "[writing]") {
