@@ -50,12 +50,12 @@ struct RopeSpec {
   int64_t width = 0;         ///< rotated channels of a head, the first ones
   bool interleaved = false;  ///< pairs (0, 1), (2, 3)... instead of halves
   double factor = 1;
-  int64_t original_length = 0;                      ///< positions the model was first trained on
-  double attention_factor = 1;                      ///< multiplies cosine and sine
-  double long_attention_factor = 1;                 ///< the same beyond original_length (Long)
-  double beta_fast = 32, beta_slow = 1;             ///< Yarn
-  bool truncate = true;                             ///< Yarn: bounds of the ramp are rounded
-  double low_frequency = 1, high_frequency = 4;     ///< Llama3
+  int64_t original_length = 0;                   ///< positions the model was first trained on
+  double attention_factor = 1;                   ///< multiplies cosine and sine
+  double long_attention_factor = 1;              ///< the same beyond original_length (Long)
+  double beta_fast = 32, beta_slow = 1;          ///< Yarn
+  bool truncate = true;                          ///< Yarn: bounds of the ramp are rounded
+  double low_frequency = 1, high_frequency = 4;  ///< Llama3
   std::vector<double> short_factors = {}, long_factors = {};  ///< Long: [width / 2] each
 };
 
@@ -102,6 +102,7 @@ struct RouterSpec {
   GroupScore group_score = GroupScore::Best;
   bool float32_logits = false;         ///< the product is done in float32
   bool score_in_logits_dtype = false;  ///< scores and gates are rounded to the logits' dtype
+  bool gates_in_logits_dtype = false;  ///< gates alone are
   double jitter = 0;  ///< Sparse: half the relative distance that still counts as near
   double aux_coefficient = 0;
 };

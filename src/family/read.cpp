@@ -229,6 +229,9 @@ ModelSpec checked(const Config& config, ModelSpec spec) {
   demand(r.groups == 1 || r.kept_groups * members >= spec.experts_per_token,
          fmt::format("topk_group is {}, wanted groups that hold {} experts together", r.kept_groups,
                      spec.experts_per_token));
+  demand(r.norm_power > 0 && r.norm_eps >= 0 && r.jitter >= 0,
+         fmt::format("the router's norm is {} with eps {} and its jitter {}, wanted none below 0",
+                     r.norm_power, r.norm_eps, r.jitter));
   if (!faults.empty()) fail("family", "{}: {}", config.origin(), faults);
   return spec;
 }

@@ -14,15 +14,41 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+kernels::RouterRule::Score score_of(RouterScore score) {
+  using Score = kernels::RouterRule::Score;
+  switch (score) {
+    case RouterScore::Sigmoid:
+      return Score::Sigmoid;
+    case RouterScore::Chosen:
+      return Score::Chosen;
+    case RouterScore::Sparse:
+      return Score::Sparse;
+    default:
+      return Score::Softmax;
+  }
+}
+
 kernels::RouterRule rule_of(const RouterSpec& spec) {
-  return spec.renormalise ? kernels::RouterRule::SoftmaxChosen : kernels::RouterRule::SoftmaxAll;
+  using GroupScore = kernels::RouterRule::GroupScore;
+  return {.score = score_of(spec.score),
+          .renormalise = spec.renormalise,
+          .norm_power = static_cast<float>(spec.norm_power),
+          .norm_eps = static_cast<float>(spec.norm_eps),
+          .scale = static_cast<float>(spec.scale),
+          .groups = spec.groups,
+          .kept_groups = spec.kept_groups,
+          .group_score = spec.group_score == moue::GroupScore::SumOfTwo ? GroupScore::SumOfTwo
+                                                                        : GroupScore::Best,
+          .jitter = static_cast<float>(spec.jitter),
+          .round_scores = spec.score_in_logits_dtype,
+          .round_gates = spec.score_in_logits_dtype || spec.gates_in_logits_dtype};
 }
 
 // What the two directions share and autograd does not see.
 struct RouterCall : torch::CustomClassHolder {
   kernels::RouterRule rule{};
   int64_t experts_per_token = 0;
-  at::Tensor log_visibility, pool_bias;
+  at::Tensor log_visibility, correction, pool_bias;
   std::shared_ptr<std::vector<at::Tensor>> balance_v;
   double balance_scale = 0;
   int64_t moe_layer = 0;
@@ -64,6 +90,7 @@ struct Route : Function<Route> {
                              pointer<float>(beta),
                              pointer<float>(bonus),
                              call->log_visibility.data_ptr<float>(),
+                             pointer<float>(call->correction),
                              call->pool_bias.data_ptr<float>(),
                              pointer<float>(scale),
                              routed.z_TS.data_ptr<float>(),
@@ -174,6 +201,7 @@ Choice choose(const RouterInputs& inputs, const RouterSpec& rule, int64_t expert
   call->rule = rule_of(rule);
   call->experts_per_token = experts_per_token;
   call->log_visibility = inputs.log_visibility;
+  call->correction = inputs.correction;
   call->pool_bias = inputs.pool_bias;
   call->balance_v = pass.balance_v;
   call->balance_scale = pass.balance_scale;
@@ -182,6 +210,21 @@ Choice choose(const RouterInputs& inputs, const RouterSpec& rule, int64_t expert
       Route::apply(inputs.home_TN, maybe(inputs.foreign_TS), maybe(inputs.bonus_TS),
                    maybe(inputs.beta), maybe(inputs.scale), call);
   return {call->routed, out[0], out[1]};
+}
+
+at::Tensor home_keys(const at::Tensor& z_TN, const at::Tensor& correction, const RouterSpec& rule) {
+  const int64_t T = z_TN.size(0), N = z_TN.size(1);
+  at::Tensor key = rule.score == RouterScore::Sigmoid ? at::sigmoid(z_TN) : z_TN;
+  if (correction.defined()) key = key + correction.narrow(0, 0, N);
+  if (rule.kept_groups >= rule.groups) return key;
+  const at::Tensor grouped = key.view({T, rule.groups, N / rule.groups});
+  const int64_t judged =
+      rule.group_score == GroupScore::SumOfTwo ? std::min<int64_t>(2, grouped.size(2)) : 1;
+  const at::Tensor score = std::get<0>(grouped.topk(judged, 2)).sum(2);
+  const at::Tensor kept = std::get<1>(score.topk(rule.kept_groups, 1));
+  const at::Tensor dropped = at::ones_like(score, at::kBool).scatter(1, kept, false);
+  return grouped.masked_fill(dropped.unsqueeze(2), -std::numeric_limits<float>::infinity())
+      .view({T, N});
 }
 
 at::Tensor trajectory_read(const at::Tensor& gate_TK, const at::Tensor& key_SD,

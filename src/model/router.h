@@ -11,12 +11,13 @@ namespace moue {
 
 /// What a layer's router needs beside its input. Undefined tensors where the model has none.
 struct RouterInputs {
-  at::Tensor home_TN;         ///< logits in the arithmetic dtype
+  at::Tensor home_TN;         ///< logits, bias included, in the dtype of the router's product
   at::Tensor foreign_TS;      ///< [T, S - N] the same
   at::Tensor bonus_TS;        ///< float32 [T, S] trajectory bonus
   at::Tensor beta;            ///< float32 [S - N]
   at::Tensor scale;           ///< float32 [S - N], a
   at::Tensor log_visibility;  ///< float32 [S]
+  at::Tensor correction;      ///< float32 [S] the family's selection bias
   at::Tensor pool_bias;       ///< float32 [S], gathered for this layer's slots
 };
 
@@ -29,6 +30,10 @@ struct Choice {
 /// balance: where backward finds v for this layer (index moe_layer), or null.
 Choice choose(const RouterInputs& inputs, const RouterSpec& rule, int64_t experts_per_token,
               int64_t moe_layer, const Pass& pass);
+
+/// What home slots are chosen by while foreign ones are closed: logits z_TN [T, N], or their
+/// sigmoids plus the correction ([S], may be undefined); -inf in groups that are not kept.
+at::Tensor home_keys(const at::Tensor& z_TN, const at::Tensor& correction, const RouterSpec& rule);
 
 /// r [T, dim] = sum over chosen of gate * key[slot]; key_SD [S, dim] of the layer's slots.
 at::Tensor trajectory_read(const at::Tensor& gate_TK, const at::Tensor& key_SD,

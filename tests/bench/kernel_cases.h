@@ -34,5 +34,6 @@ using Make = Case (*)(kernels::Where, kernels::Element, const Shapes&);
 /// Reads and writes memory once: the ceiling.
 Case copy_case(kernels::Where where, const Shapes& shapes);
 std::vector<Make> kernel_cases();
+std::vector<Make> routing_cases();  ///< those of router, permutation and trajectory
 
 }  // namespace moue::bench

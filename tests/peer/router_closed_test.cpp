@@ -23,6 +23,7 @@ RouterInputs closed(const RouterInputs& source, int64_t slots) {
   in.log_visibility.assign(slots, kClosedSlot);
   std::fill_n(in.log_visibility.begin(), in.home_slots, 0.0);
   in.pool_bias.resize(slots, 1e30);
+  if (!in.correction.empty()) in.correction.resize(slots, kNan);
   in.balance.resize(slots, 0.0);
   in.bonus.assign(in.tokens * slots, 0.0);
   for (int64_t t = 0; t < in.tokens; ++t) {
@@ -50,7 +51,7 @@ bool all_zero(const auto& x, const RouterInputs& in) {
 
 void check_closed(const RouterInputs& source, int64_t slots, Where where) {
   CAPTURE(source.tokens, source.home_slots, slots, source.chosen,
-          source.element == Element::Float32, source.rule == RouterRule::SoftmaxAll);
+          source.element == Element::Float32);
   const RouterInputs in = closed(source, slots);
   const RouterOutputs alone = run_router(source, where), got = run_router(in, where);
   CHECK(got.chosen == alone.chosen);
@@ -70,6 +71,7 @@ void check_closed(const RouterInputs& source, int64_t slots, Where where) {
   RouterInputs open = in;  // one slot opened must show
   open.log_visibility[slots - 1] = 0;
   open.beta.back() = open.pool_bias.back() = 0;
+  if (!open.correction.empty()) open.correction.back() = 1;
   for (int64_t t = 0; t < in.tokens; ++t) open.foreign[(t + 1) * in.foreign_slots() - 1] = 2.0;
   const RouterOutputs opened = run_router(open, where);
   CHECK_FALSE(same_bits(home_part(opened.probability, in), alone.probability));
@@ -79,7 +81,8 @@ void check_closed(const RouterInputs& source, int64_t slots, Where where) {
 
 void check_all(Where where) {
   for (const Element element : kElements) {
-    for (const RouterRule rule : {RouterRule::SoftmaxChosen, RouterRule::SoftmaxAll}) {
+    for (const auto& [name, rule] : router_rules()) {
+      INFO(name);
       check_closed(random_router(37, 5, 5, 2, element, rule), 24, where);
       check_closed(random_router(100, 8, 8, 2, element, rule), 32, where);
       check_closed(random_router(33, 40, 40, 8, element, rule), 129, where);
@@ -91,7 +94,7 @@ void check_all(Where where) {
 
 // A bonus of +0 on the home slots is no bonus.
 void zero_bonus_changes_no_value(Where where) {
-  RouterInputs in = random_router(33, 8, 8, 2, Element::Float32, RouterRule::SoftmaxAll);
+  RouterInputs in = random_router(33, 8, 8, 2, Element::Float32, router_rule("deepseek_v2"));
   in.home[0] = -0.0;
   std::fill(in.bonus.begin(), in.bonus.end(), 0.0);
   const RouterOutputs with = run_router(in, where);
@@ -106,7 +109,7 @@ void zero_bonus_changes_no_value(Where where) {
 std::vector<int32_t> choice(const Values& home, int64_t chosen, Where where) {
   RouterInputs in =
       random_router(1, static_cast<int64_t>(home.size()), static_cast<int64_t>(home.size()) + 3,
-                    chosen, Element::Float32, RouterRule::SoftmaxChosen);
+                    chosen, Element::Float32, RouterRule{});
   in.home = home;
   std::fill(in.bonus.begin(), in.bonus.end(), 0.0);
   std::fill(in.pool_bias.begin(), in.pool_bias.end(), 0.0);
@@ -142,17 +145,20 @@ TEST_CASE("closed slots change no bit", "[peer][kernels]") {
 TEST_CASE("router orders NaN and infinite logits", "[peer][kernels]") { strange_logits(kCpu); }
 
 TEST_CASE("router does not depend on how tokens are spread", "[peer][kernels]") {
-  for (const Element element : kElements) {
-    const RouterInputs in = random_router(333, 8, 40, 8, element, RouterRule::SoftmaxAll);
-    const RouterOutputs whole = run_router(in, kCpu);
-    const OddPieces odd;
-    const RouterOutputs pieces = run_router(in, kCpu);
-    CHECK(whole.chosen == pieces.chosen);
-    CHECK(same_bits(whole.z, pieces.z));
-    CHECK(same_bits(whole.probability, pieces.probability));
-    CHECK(same_bits(whole.dz, pieces.dz));
-    CHECK(same_bits(whole.dbeta, pieces.dbeta));
-    CHECK(same_bits(whole.dscale, pieces.dscale));
+  for (const auto& [name, rule] : router_rules()) {
+    INFO(name);
+    for (const Element element : kElements) {
+      const RouterInputs in = random_router(333, 8, 40, 4, element, rule);
+      const RouterOutputs whole = run_router(in, kCpu);
+      const OddPieces odd;
+      const RouterOutputs pieces = run_router(in, kCpu);
+      CHECK(whole.chosen == pieces.chosen);
+      CHECK(same_bits(whole.z, pieces.z));
+      CHECK(same_bits(whole.probability, pieces.probability));
+      CHECK(same_bits(whole.dz, pieces.dz));
+      CHECK(same_bits(whole.dbeta, pieces.dbeta));
+      CHECK(same_bits(whole.dscale, pieces.dscale));
+    }
   }
 }
 
@@ -161,12 +167,14 @@ TEST_CASE("closed slots change no bit on CUDA", "[peer][kernels][gpu]") {
   check_all(kGpu);
   zero_bonus_changes_no_value(kGpu);
   strange_logits(kGpu);
-  const RouterInputs in =
-      random_router(1000, 64, 256, 8, Element::BFloat16, RouterRule::SoftmaxAll);
-  const RouterOutputs once = run_router(in, kGpu), again = run_router(in, kGpu);
-  CHECK(once.chosen == again.chosen);
-  CHECK(same_bits(once.probability, again.probability));
-  CHECK(same_bits(once.dz, again.dz));
-  CHECK(same_bits(once.dbeta, again.dbeta));
-  CHECK(same_bits(once.dscale, again.dscale));
+  for (const auto& [name, rule] : router_rules()) {
+    INFO(name);
+    const RouterInputs in = random_router(1000, 64, 256, 8, Element::BFloat16, rule);
+    const RouterOutputs once = run_router(in, kGpu), again = run_router(in, kGpu);
+    CHECK(once.chosen == again.chosen);
+    CHECK(same_bits(once.probability, again.probability));
+    CHECK(same_bits(once.dz, again.dz));
+    CHECK(same_bits(once.dbeta, again.dbeta));
+    CHECK(same_bits(once.dscale, again.dscale));
+  }
 }
