@@ -9,6 +9,7 @@ ModelSpec spec(const Config& c) {
   ModelSpec s = common_spec(c);
   s.expert_width = size(c, {"intermediate_size"});
   s.router.score = RouterScore::Chosen;
+  s.router.gates_in_logits_dtype = true;
   s.attention = grouped_attention(c, s);
   s.attention.scale = c.real("attention_multiplier", 1.0);
   s.rope = rope(c, 1e4, s.attention.head_width);

@@ -25,6 +25,7 @@ ModelSpec spec(const Config& c) {
   s.expert_width = size(c, {"intermediate_size"});
   s.mlp_bias = true;
   s.router.score = RouterScore::Chosen;
+  s.router.gates_in_logits_dtype = true;
   s.attention = attention(c, s);
   s.rope = rope(c, 1e4, s.attention.head_width);
   return checked(c, s);

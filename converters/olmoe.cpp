@@ -10,6 +10,7 @@ ModelSpec spec(const Config& c) {
   ModelSpec s = common_spec(c, {.eps = 1e-5, .aux_coefficient = 0.01});
   s.expert_width = size(c, {"intermediate_size"});
   s.router.renormalise = c.boolean("norm_topk_prob", false);
+  s.router.gates_in_logits_dtype = true;
   s.attention = grouped_attention(c, s);
   s.attention.qk_norm = QkNorm::Whole;
   if (c.has("clip_qkv")) s.attention.clip = positive(c, {"clip_qkv"}, 0);

@@ -29,6 +29,7 @@ ModelSpec spec(const Config& c) {
   s.head_bias = c.boolean("lm_head_bias", false);
   s.router.score = RouterScore::Sparse;
   s.router.renormalise = false;
+  s.router.score_in_logits_dtype = true;
   s.router.jitter = c.real("router_jitter_noise", 0.01);
   s.attention = grouped_attention(c, s);
   s.attention.window.assign(s.layers, sliding_window(c));

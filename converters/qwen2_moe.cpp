@@ -19,6 +19,7 @@ ModelSpec spec(const Config& c) {
   s.shared_width = size(c, {"shared_expert_intermediate_size"}, 5632);
   s.shared_gate = true;
   s.router.renormalise = c.boolean("norm_topk_prob", false);
+  s.router.gates_in_logits_dtype = true;
   s.attention = grouped_attention(c, s);
   s.attention.bias = c.boolean("qkv_bias", true);
   s.attention.output_bias = false;

@@ -10,6 +10,7 @@ ModelSpec spec(const Config& c) {
   ModelSpec s = common_spec(c);
   read_sparse_steps(c, s);
   s.router.renormalise = c.boolean("norm_topk_prob", false);
+  s.router.gates_in_logits_dtype = true;
   s.attention = grouped_attention(c, s);
   s.attention.qk_norm = QkNorm::PerHead;
   const bool slides = c.boolean("use_sliding_window", false);

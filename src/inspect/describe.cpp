@@ -98,6 +98,7 @@ std::string router_text(const ModelSpec& spec, Numbers numbers) {
   if (exact && r.jitter != 0) words.push_back(fmt::format("jitter {}", r.jitter));
   if (r.float32_logits) words.emplace_back("logits in float32");
   if (r.score_in_logits_dtype) words.emplace_back("scores in the logits' dtype");
+  if (r.gates_in_logits_dtype) words.emplace_back("gates in the logits' dtype");
   return join(words);
 }
 
