@@ -63,8 +63,8 @@ struct Routed {
   at::Tensor chosen_TK;      ///< int32, slots; best first
   at::Tensor gate_TK;        ///< float32, without the output scale a
   at::Tensor count_S;        ///< int64, how often each slot was chosen
-  at::Tensor probability_S;  ///< float64, sum over tokens of softmax over open slots of z (without
-                             ///< pool bias)
+  at::Tensor probability_S;  ///< float64, sum over tokens of each open slot's share of the scores
+                             ///< (softmax of z, or sigmoids over their sum; without pool bias)
   at::Tensor z_TS;  ///< float32 logits with every term but the pool bias; -inf where closed
 };
 
@@ -80,9 +80,9 @@ struct MoeView {
 struct Pass {
   bool detach_trajectory = false;  ///< the gate inside the trajectory state is a constant
   bool keep_records = true;        ///< fill `routed`
-  /// Balance loss: dL/dz[t,s] += balance_scale * prob[t,s] * (v[s] - sum_j prob[t,j] v[j]); one
-  /// float32 [S] tensor per MoE layer; read during backward, so it may be set between forward and
-  /// backward. Empty = none.
+  /// Balance loss: dL/dz[t,s] += balance_scale * prob[t,s] * (v[s] - sum_j prob[t,j] v[j]), where
+  /// scores are sigmoids times 1 - score; one float32 [S] tensor per MoE layer; read during
+  /// backward, so it may be set between forward and backward. Empty = none.
   std::shared_ptr<std::vector<at::Tensor>> balance_v;
   double balance_scale = 0;
   std::function<void(const MoeView&)> observer;
@@ -121,6 +121,9 @@ class Model {
   virtual const Visibility& visibility() const = 0;
   virtual at::Tensor
   pool_bias() = 0;  ///< float32 [P], selection only; written in place by the caller
+  /// The family's selection bias of a MoE layer's slots: float32 [S], the foreign part written in
+  /// place by the caller; undefined where the family has none.
+  virtual at::Tensor correction(int64_t moe_layer) = 0;
 
   virtual std::vector<Parameter>& parameters() = 0;  ///< in the order of the checkpoint's layers
   virtual void zero_grad() = 0;
@@ -132,6 +135,8 @@ class Model {
   virtual at::Tensor expert_outputs(const MoeView& view) = 0;
   /// The router row of physical expert p in its home layer: [D] float32.
   virtual at::Tensor home_router_row(int64_t physical) = 0;
+  /// The router's bias of physical expert p in its home layer; 0 where the family has none.
+  virtual double home_router_bias(int64_t physical) = 0;
 };
 
 /// "float32" | "bfloat16". Throws Error naming the word.

@@ -113,7 +113,7 @@ struct PoolTensor {
   std::string name;
   std::vector<int64_t> shape;
 };
-std::vector<PoolTensor> pool_tensors(const Pool& pool, int64_t width);
+std::vector<PoolTensor> pool_tensors(const Pool& pool, const ModelSpec& spec);
 bool is_pool_tensor(std::string_view name);  ///< starts with "moue."
 
 /// A tensor of new expert j (physical expert L N + j), in the source's dtype.
@@ -127,10 +127,12 @@ std::vector<ExpertTensor> expert_tensors(int64_t j, const ModelSpec& spec);
 bool is_expert_tensor(std::string_view name);  ///< starts with "moue.experts."
 
 namespace names {
-std::string router_weight(int64_t layer);                             ///< [s_l - N, D] foreign rows
-std::string router_bias(int64_t layer);                               ///< [s_l - N] beta
-std::string router_scale(int64_t layer);                              ///< [s_l - N] a
-std::string router_visibility(int64_t layer);                         ///< [s_l - N] m
+std::string router_weight(int64_t layer);      ///< [s_l - N, D] foreign rows
+std::string router_bias(int64_t layer);        ///< [s_l - N] beta
+std::string router_scale(int64_t layer);       ///< [s_l - N] a
+std::string router_visibility(int64_t layer);  ///< [s_l - N] m
+/// [s_l - N] c, in families with a correction bias alone
+std::string router_correction(int64_t layer);
 std::string trajectory_gain(int64_t layer);                           ///< [state_dim] gamma
 inline constexpr const char* kKey = "moue.trajectory.key";            ///< [P, state_dim]
 inline constexpr const char* kQuery = "moue.trajectory.query";        ///< [P, state_dim]

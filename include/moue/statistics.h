@@ -37,8 +37,11 @@ struct Statistics {
   int64_t tokens = 0;                     ///< how many tokens were run
   double loss = 0;                        ///< mean cross-entropy on them
   std::vector<std::vector<double>> load;  ///< [L][N] share of choices; a row sums to 1
-  std::vector<double> margin;             ///< [L] mean of z_(K) - z_(K+1)
-  std::vector<double> entropy;            ///< [L] mean router entropy, nats
+  /// [L] mean of z_(K) - z_(K+1): by how much the last chosen home expert beats the first that is
+  /// not. In units of selection: scores plus correction where those are sigmoids; of the experts of
+  /// kept groups where the router keeps some.
+  std::vector<double> margin;
+  std::vector<double> entropy;     ///< [L] mean router entropy, nats
   std::vector<double> output_rms;  ///< [L] R_l: rms of unweighted outputs of chosen home experts
 
   Similarity similarity;                  ///< only where asked for
@@ -48,8 +51,11 @@ struct Statistics {
   Slots slots;               ///< the plan's, so that another plan is refused
   std::vector<Home> donors;  ///< of the plan's new experts (expand), for the same reason
   double eps = 0;            ///< share of tokens whose choice opening may change, per layer
-  std::vector<std::vector<double>> beta;   ///< [L][s_l - N] calibrated logit bias
+  std::vector<std::vector<double>> beta;   ///< [L][s_l - N] logit bias, calibrated unless:
   std::vector<std::vector<double>> scale;  ///< [L][s_l - N] a = R_l / R_home(p)
+  /// [L][s_l - N] calibrated selection bias, in families with a correction; there beta is the home
+  /// router's bias or 0. Empty in the others.
+  std::vector<std::vector<double>> correction;
 };
 
 void write_statistics(const Statistics& statistics, const std::filesystem::path& file);

@@ -60,7 +60,7 @@ void check_measured(const std::vector<std::vector<double>>& by_layer, const Pool
   }
 }
 
-void check_statistics(const Statistics& statistics, const Plan& plan) {
+void check_statistics(const Statistics& statistics, const Plan& plan, const ModelSpec& spec) {
   if (statistics.fingerprint != plan.fingerprint) {
     fail("convert", "the statistics were measured on source {}, the plan is of {}; measure again",
          short_print(statistics.fingerprint), short_print(plan.fingerprint));
@@ -74,13 +74,15 @@ void check_statistics(const Statistics& statistics, const Plan& plan) {
   const std::vector<Home> donors(plan.pool.home.begin() + plan.pool.num_source(),
                                  plan.pool.home.end());
   if (statistics.slots != plan.pool.slots || statistics.donors != donors ||
-      statistics.beta.size() != layers || statistics.scale.size() != layers) {
+      statistics.beta.size() != layers || statistics.scale.size() != layers ||
+      statistics.correction.size() != (spec.router.correction ? layers : 0)) {
     fail("convert",
          "the statistics were measured for another plan; run moue measure with --plan and "
          "the plan to be converted");
   }
   check_measured(statistics.beta, plan.pool, "beta");
   check_measured(statistics.scale, plan.pool, "scale");
+  if (spec.router.correction) check_measured(statistics.correction, plan.pool, "correction");
 }
 
 Table files_table(const Linked& linked) {
@@ -134,7 +136,7 @@ Report report_of(const Checkpoint& source, const Pool& pool, const Linked& linke
   report.tables.push_back(files_table(linked));
   if (!pool.calibrated) {
     report.warnings.push_back(
-        "beta = 0 and a = 1: not calibrated; opening may jump (measure --plan, or "
+        "biases of foreign slots and a are not calibrated: opening may jump (measure --plan, or "
         "the calibrate stage of train)");
   }
   if (has_shards(linked, LinkKind::HardLink)) {
@@ -162,17 +164,17 @@ Report convert(const Checkpoint& source, const Plan& plan, const Statistics* sta
   const ModelSpec spec = family.spec(source.config());
   const Claims claims = claim(source, family);
   check_plan(source, family, spec, plan);
-  if (statistics != nullptr) check_statistics(*statistics, plan);
+  if (statistics != nullptr) check_statistics(*statistics, plan, spec);
   Pool pool = plan.pool;
   pool.calibrated = statistics != nullptr;
 
   Staging staging(out);
   const std::vector<NewTensor> experts = new_tensors(claims, pool, spec);
-  require_space(staging.path(), bytes_to_write(source, pool, spec.width, experts));
-  const auto values = closed_values(source, claims, pool, spec.width, statistics,
-                                    static_cast<uint64_t>(options.seed));
+  require_space(staging.path(), bytes_to_write(source, pool, spec, experts));
+  const auto values =
+      closed_values(source, claims, pool, spec, statistics, static_cast<uint64_t>(options.seed));
   const Linked linked =
-      write_linked(source, pool, spec.width, values, experts, options.recipe, staging.path());
+      write_linked(source, pool, spec, values, experts, options.recipe, staging.path());
   staging.commit();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   return report_of(source, pool, linked, staging.target(), took.count());

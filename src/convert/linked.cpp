@@ -203,11 +203,11 @@ void check_names(const Checkpoint& source) {
   }
 }
 
-uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width,
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                         std::span<const NewTensor> experts) {
   constexpr uint64_t kPerTensor = 300;  // in header, index and manifest together
   uint64_t bytes = (source.tensors().size() + experts.size()) * kPerTensor + total_bytes(experts);
-  for (const PoolTensor& tensor : pool_tensors(pool, width)) {
+  for (const PoolTensor& tensor : pool_tensors(pool, spec)) {
     bytes += elements(tensor.shape) * sizeof(float) + kPerTensor;
   }
   for (const std::string& name : source.other_files()) {
@@ -216,11 +216,11 @@ uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t widt
   return bytes;
 }
 
-Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
+Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                     const std::vector<std::vector<float>>& values,
                     std::span<const NewTensor> experts, const std::string& recipe,
                     const fs::path& directory) {
-  const std::vector<PoolTensor> tensors = pool_tensors(pool, width);
+  const std::vector<PoolTensor> tensors = pool_tensors(pool, spec);
   Writer writer(source, directory);
   writer.link_shards();
   writer.copy_others();

@@ -35,12 +35,12 @@ struct Linked {
 void check_names(const Checkpoint& source);
 
 /// Bytes that will be written at least: the new tensors, copies of small files, index and config.
-uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, int64_t width,
+uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                         std::span<const NewTensor> experts);
 
-/// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, width), in
+/// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, spec), in
 /// its order; `experts` are streamed from the source.
-Linked write_linked(const Checkpoint& source, const Pool& pool, int64_t width,
+Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                     const std::vector<std::vector<float>>& values,
                     std::span<const NewTensor> experts, const std::string& recipe,
                     const std::filesystem::path& directory);

@@ -13,34 +13,56 @@ namespace {
 
 using Values = std::vector<std::vector<float>>;
 
-// Measured numbers of a layer as they are stored, or `start` for each foreign slot.
-std::vector<float> measured(const std::vector<std::vector<double>>* by_layer, int64_t layer,
-                            size_t count, float start) {
-  if (by_layer == nullptr) return std::vector<float>(count, start);
-  const std::vector<double>& row = (*by_layer)[layer];
-  return {row.begin(), row.end()};
+// Of every MoE layer, as its source has them: [experts, width], [experts], [experts].
+struct Routers {
+  Values rows, bias, correction;
+};
+
+Routers read_routers(const Checkpoint& source, const Claims& claims, const Pool& pool,
+                     const ModelSpec& spec) {
+  Routers routers;
+  const std::vector<float> zeros(static_cast<size_t>(pool.experts_per_layer));
+  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
+    const auto read = [&](Role role) { return router_values(source, claims, pool, layer, role); };
+    routers.rows.push_back(read(Role::Router));
+    routers.bias.push_back(spec.router.bias ? read(Role::RouterBias) : zeros);
+    if (spec.router.correction) routers.correction.push_back(read(Role::RouterCorrection));
+  }
+  return routers;
 }
 
-void add_layer(Values& values, const Pool& pool, int64_t layer, std::vector<float> rows,
-               const Statistics* statistics) {
+// Measured numbers of a layer as they are stored.
+std::vector<float> narrowed(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
+}
+
+void add_layer(Values& values, const Pool& pool, int64_t layer, const ModelSpec& spec,
+               const Routers& routers, const Statistics* measured) {
   const auto foreign = static_cast<size_t>(pool.num_foreign(layer));
-  values.push_back(std::move(rows));
-  values.push_back(measured(statistics ? &statistics->beta : nullptr, layer, foreign, 0));
-  values.push_back(measured(statistics ? &statistics->scale : nullptr, layer, foreign, 1));
-  values.emplace_back(foreign, 0.0F);                              // visibility
+  const auto at_home = [&](const Values& by_layer) {
+    return foreign_rows(by_layer, pool, layer, 1);
+  };
+  values.push_back(foreign_rows(routers.rows, pool, layer, spec.width));
+  values.push_back(measured ? narrowed(measured->beta[layer]) : at_home(routers.bias));
+  values.push_back(measured ? narrowed(measured->scale[layer]) : std::vector<float>(foreign, 1.0F));
+  values.emplace_back(foreign, 0.0F);  // visibility
+  if (spec.router.correction) {
+    values.push_back(measured ? narrowed(measured->correction[layer])
+                              : at_home(routers.correction));
+  }
   values.emplace_back(static_cast<size_t>(pool.state_dim), 0.0F);  // gain
 }
 
 }  // namespace
 
-std::vector<float> router_rows(const Checkpoint& source, const Claims& claims, const Pool& pool,
-                               int64_t moe_layer) {
-  const TensorInfo& router = claims.at(Role::Router, pool.moe_layers[moe_layer]);
-  const std::vector<double> values = source.files()[router.file].values(router.name);
+std::vector<float> router_values(const Checkpoint& source, const Claims& claims, const Pool& pool,
+                                 int64_t moe_layer, Role role) {
+  const TensorInfo& tensor = claims.at(role, pool.moe_layers[moe_layer]);
+  const std::vector<double> values = source.files()[tensor.file].values(tensor.name);
   const auto bad = std::ranges::find_if(values, [](double value) { return !std::isfinite(value); });
   if (bad != values.end()) {
     fail("convert", "{} in {} holds {} at index {}, wanted finite numbers; is the source damaged?",
-         router.name, source.file_names()[router.file], *bad, bad - values.begin());
+         tensor.name, source.file_names()[tensor.file], *bad, bad - values.begin());
   }
   return {values.begin(), values.end()};
 }
@@ -69,15 +91,12 @@ std::vector<float> decay_start(int64_t state_dim) {
 }
 
 std::vector<std::vector<float>> closed_values(const Checkpoint& source, const Claims& claims,
-                                              const Pool& pool, int64_t width,
+                                              const Pool& pool, const ModelSpec& spec,
                                               const Statistics* statistics, uint64_t seed) {
-  std::vector<std::vector<float>> routers;
-  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
-    routers.push_back(router_rows(source, claims, pool, layer));
-  }
+  const Routers routers = read_routers(source, claims, pool, spec);
   Values values;
   for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
-    add_layer(values, pool, layer, foreign_rows(routers, pool, layer, width), statistics);
+    add_layer(values, pool, layer, spec, routers, statistics);
   }
   const double deviation = 1 / std::sqrt(static_cast<double>(pool.state_dim));
   for (const char* name : {names::kKey, names::kQuery}) {

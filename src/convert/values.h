@@ -11,18 +11,20 @@
 
 namespace moue {
 
-/// The values of pool_tensors(pool, width), in its order: foreign router rows as their home layers
-/// have them, beta and a from `statistics` (null: 0 and 1), visibility, gain and pool bias 0, keys
+/// The values of pool_tensors(pool, spec), in its order: foreign router rows, and biases of the
+/// choice, as their home layers have them; beta, a and the correction from `statistics` (null: home
+/// layer's router bias or 0, 1, home layer's correction); visibility, gain and pool bias 0, keys
 /// and queries drawn, decay as the method says. The result computes what the source computes.
 std::vector<std::vector<float>> closed_values(const Checkpoint& source, const Claims& claims,
-                                              const Pool& pool, int64_t width,
+                                              const Pool& pool, const ModelSpec& spec,
                                               const Statistics* statistics, uint64_t seed);
 
-/// Every router row of a MoE layer as float32, whatever its dtype: [experts, width].
-std::vector<float> router_rows(const Checkpoint& source, const Claims& claims, const Pool& pool,
-                               int64_t moe_layer);
+/// Rows ([experts, width]), bias or correction ([experts]) of a MoE layer's router as float32,
+/// whatever its dtype.
+std::vector<float> router_values(const Checkpoint& source, const Claims& claims, const Pool& pool,
+                                 int64_t moe_layer, Role role);
 
-/// The rows of foreign experts of a layer, cut from the routers of their home layers.
+/// The rows of foreign experts of a layer, cut from those of their home layers.
 std::vector<float> foreign_rows(const std::vector<std::vector<float>>& routers, const Pool& pool,
                                 int64_t moe_layer, int64_t width);
 

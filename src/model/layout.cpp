@@ -92,6 +92,7 @@ class LayoutMaker {
     single(Weight::MlpNormBias, layer, ParameterKind::Norm, MlpNormBias);
     if (spec_.moe[layer]) {
       single(Weight::Router, layer, ParameterKind::Matrix, Router);
+      single(Weight::HomeRouterBias, layer, ParameterKind::Norm, RouterBias);
       single(Weight::MlpBias, layer, ParameterKind::Norm, MlpBias);
       fused(Weight::SharedGateUp, layer, ParameterKind::Matrix, {SharedGate, SharedUp});
       single(Weight::SharedDown, layer, ParameterKind::Matrix, SharedDown);

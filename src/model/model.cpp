@@ -3,6 +3,7 @@
 #include "moue/model.h"
 
 #include "model/attention.h"
+#include "model/correction.h"
 #include "model/dense.h"
 #include "model/moe.h"
 #include "model/norm.h"
@@ -74,6 +75,7 @@ class TorchModel : public Model {
   }
   const Visibility& visibility() const override { return visibility_; }
   at::Tensor pool_bias() override { return context_.pool_bias; }
+  at::Tensor correction(int64_t moe_layer) override { return context_.correction[moe_layer]; }
 
   std::vector<Parameter>& parameters() override { return weights_.parameters(); }
   void zero_grad() override { weights_.zero_grad(); }
@@ -99,6 +101,12 @@ class TorchModel : public Model {
         .to(at::kFloat);
   }
 
+  double home_router_bias(int64_t physical) override {
+    const Home home = pool_.home[physical];
+    const at::Tensor bias = weights_.get(Weight::HomeRouterBias, pool_.moe_layers[home.layer]);
+    return bias.defined() ? bias[home.expert].item<double>() : 0;
+  }
+
  private:
   static ModelSpec spec_of(const Checkpoint& checkpoint) {
     return family_of(checkpoint.config()).spec(checkpoint.config());
@@ -110,7 +118,7 @@ class TorchModel : public Model {
     return make_layout(checkpoint, claims, spec_, pool_, is_moue_);
   }
 
-  // Visibility and pool bias are state, not parameters.
+  // Visibility, pool bias and correction are state, not parameters.
   void load_state(const Checkpoint& checkpoint) {
     Visibility visibility = closed_visibility(pool_);
     std::vector<float> bias(pool_.num_physical(), 0.0f);
@@ -128,6 +136,9 @@ class TorchModel : public Model {
       bias = floats(names::kPoolBias);
     }
     context_.pool_bias = to_tensor(bias, options_.device);
+    for (const at::Tensor& correction : read_corrections(checkpoint, spec_, pool_, is_moue_))
+      context_.correction.push_back(correction.defined() ? correction.to(options_.device)
+                                                         : correction);
     set_visibility(visibility);
   }
 

@@ -3,6 +3,7 @@
 
 #include "model/dense.h"
 #include "model/norm.h"
+#include "model/ops.h"
 #include "model/router.h"
 #include "model/torch.h"
 
@@ -21,14 +22,21 @@ at::Tensor trajectory_bonus(const at::Tensor& state, int64_t layer, const MoeCon
 RouterInputs router_inputs(const at::Tensor& u, int64_t layer, const at::Tensor& state,
                            const MoeContext& c) {
   const int64_t source_layer = c.pool->moe_layers[layer];
+  const at::Tensor x = c.spec->router.float32_logits ? u.to(at::kFloat) : u;
+  const auto get = [&](Weight weight, int64_t at) {
+    const at::Tensor value = c.weights->get(weight, at);
+    return value.defined() ? value.to(x.scalar_type()) : value;
+  };
   RouterInputs in;
   // Home and foreign rows are two products: one wider product would change the home logits' last
   // bits.
-  in.home_TN = at::linear(u, c.weights->get(Weight::Router, source_layer));
+  in.home_TN = at::linear(x, get(Weight::Router, source_layer),
+                          maybe(get(Weight::HomeRouterBias, source_layer)));
   in.log_visibility = c.log_visibility[layer];
   in.pool_bias = c.pool_bias.index_select(0, c.slot_index[layer]);
+  in.correction = c.correction[layer];
   if (!c.is_moue) return in;
-  in.foreign_TS = at::linear(u, c.weights->get(Weight::ForeignRows, layer).to(u.scalar_type()));
+  in.foreign_TS = at::linear(x, get(Weight::ForeignRows, layer));
   in.beta = c.weights->get(Weight::RouterBias, layer);
   in.scale = c.weights->get(Weight::RouterScale, layer);
   if (state.defined()) in.bonus_TS = trajectory_bonus(state, layer, c);

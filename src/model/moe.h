@@ -17,6 +17,7 @@ struct MoeContext {
   std::vector<at::Tensor> slot_index;  ///< int64 [S] physical expert of each slot, per MoE layer
   std::vector<at::Tensor> log_visibility;  ///< float32 [S]
   at::Tensor pool_bias;                    ///< float32 [P]
+  std::vector<at::Tensor> correction;      ///< float32 [S] per MoE layer; undefined without one
 };
 
 /// What a block computes, and the normalised input it computed it from.

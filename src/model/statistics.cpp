@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "model/router.h"
 #include "model/torch.h"
 #include "moue/error.h"
 #include "moue/log.h"
@@ -25,6 +26,16 @@ class TopValues {
   at::Tensor top_;
 };
 
+// Foreign slots of a layer before calibration: what their experts have at home.
+struct Start {
+  at::Tensor rows;                       // float32 [S - N, D]
+  std::vector<double> bias, correction;  // [S - N]
+};
+
+at::Tensor row(const std::vector<double>& values, const at::Tensor& like) {
+  return at::tensor(values, like.options().dtype(at::kFloat));
+}
+
 // Sums over all tokens of one MoE layer.
 struct LayerSums {
   at::Tensor load;  // float64 [N]
@@ -37,7 +48,7 @@ class Collector {
       : model_(model), plan_(plan), tokens_(tokens), layers_(model.pool().num_moe_layers()) {
     for (int64_t layer = 0; plan && layer < plan->num_moe_layers(); ++layer) {
       const int64_t foreign = plan->num_foreign(layer);
-      rows_.push_back(foreign_rows(layer));
+      start_.push_back(start_of(layer));
       // The ceil((1 - eps_p) T)-th smallest is the (T + 1 - that)-th largest.
       const double share = foreign > 0 ? eps / static_cast<double>(foreign) : 0;
       const auto rank =
@@ -48,22 +59,22 @@ class Collector {
 
   void observe(const MoeView& view) {
     const int64_t N = model_.pool().experts_per_layer, K = model_.spec().experts_per_token;
+    const RouterSpec& rule = model_.spec().router;
     const at::Tensor home = view.routed->z_TS.narrow(1, 0, N);
-    const at::Tensor best = std::get<0>(home.topk(std::min(K + 1, N), 1));
+    const int64_t candidates = N / rule.groups * std::min(rule.groups, rule.kept_groups);
+    const at::Tensor key = home_keys(home, model_.correction(view.moe_layer), rule);
+    const at::Tensor best = std::get<0>(key.topk(std::min(K + 1, candidates), 1));
     LayerSums& sums = layers_[view.moe_layer];
     const at::Tensor load = view.routed->count_S.narrow(0, 0, N).to(at::kDouble);
     sums.load = sums.load.defined() ? sums.load + load : load;
-    if (K < N)
+    if (K < candidates)
       sums.margin += (best.select(1, K - 1) - best.select(1, K)).sum(at::kDouble).item<double>();
-    const at::Tensor log_probability = home.log_softmax(1);
-    sums.entropy -= (log_probability.exp() * log_probability).sum(at::kDouble).item<double>();
+    sums.entropy += entropy(home, rule);
     const at::Tensor outputs = model_.expert_outputs(view);
     sums.squares += outputs.square().sum(at::kDouble).item<double>();
     sums.outputs += static_cast<double>(outputs.numel());
-    if (!plan_ || rows_[view.moe_layer].size(0) == 0) return;
-    const at::Tensor rows = rows_[view.moe_layer].to(view.u_TD.scalar_type());
-    top_[view.moe_layer].add(at::linear(view.u_TD, rows).to(at::kFloat) -
-                             best.select(1, K - 1).unsqueeze(1));
+    if (plan_ && start_[view.moe_layer].rows.size(0) > 0)
+      top_[view.moe_layer].add(foreign_keys(view) - best.select(1, K - 1).unsqueeze(1));
   }
 
   void fill(Statistics& s) const {
@@ -79,28 +90,58 @@ class Collector {
   }
 
  private:
-  // The model's experts by home: a plan's new experts are not among them, their donors are.
-  at::Tensor foreign_rows(int64_t layer) {
-    const std::vector<int32_t>& slots = plan_->slots[layer];
-    std::vector<at::Tensor> rows;
-    for (size_t slot = plan_->experts_per_layer; slot < slots.size(); ++slot) {
-      const Home home = plan_->home[slots[slot]];
-      rows.push_back(model_.home_router_row(home.layer * plan_->experts_per_layer + home.expert));
-    }
-    return rows.empty() ? at::empty({0, model_.spec().width}) : at::stack(rows);
+  // Summed over tokens, in nats, of the shares of the scores.
+  static double entropy(const at::Tensor& z_TN, const RouterSpec& rule) {
+    const at::Tensor score = rule.score == RouterScore::Sigmoid ? at::log_sigmoid(z_TN) : z_TN;
+    const at::Tensor log_share = score.log_softmax(1);
+    return -(log_share.exp() * log_share).sum(at::kDouble).item<double>();
   }
 
+  // The model's experts by home: a plan's new experts are not among them, their donors are.
+  Start start_of(int64_t layer) {
+    const int64_t N = plan_->experts_per_layer;
+    const std::vector<int32_t>& slots = plan_->slots[layer];
+    Start start;
+    std::vector<at::Tensor> rows;
+    for (size_t slot = N; slot < slots.size(); ++slot) {
+      const Home home = plan_->home[slots[slot]];
+      const int64_t physical = home.layer * N + home.expert;
+      rows.push_back(model_.home_router_row(physical));
+      start.bias.push_back(model_.home_router_bias(physical));
+      const at::Tensor correction = model_.correction(home.layer);
+      start.correction.push_back(correction.defined() ? correction[home.expert].item<double>() : 0);
+    }
+    start.rows = rows.empty() ? at::empty({0, model_.spec().width}) : at::stack(rows);
+    return start;
+  }
+
+  // What foreign slots would be chosen by if they were open, before calibration: [T, S - N].
+  at::Tensor foreign_keys(const MoeView& view) const {
+    const RouterSpec& rule = model_.spec().router;
+    const Start& start = start_[view.moe_layer];
+    const at::Tensor u = rule.float32_logits ? view.u_TD.to(at::kFloat) : view.u_TD;
+    const at::Tensor z =
+        at::linear(u, start.rows.to(u.scalar_type())).to(at::kFloat) + row(start.bias, u);
+    if (rule.score != RouterScore::Sigmoid) return z;
+    return at::sigmoid(z) + row(start.correction, u);
+  }
+
+  // The quantile is taken from beta, or from c in families with a correction.
   void fill_calibration(Statistics& s) const {
     const int64_t N = model_.pool().experts_per_layer;
+    const bool corrected = model_.spec().router.correction;
     s.slots = plan_->slots;
     s.donors.assign(plan_->home.begin() + plan_->num_source(), plan_->home.end());
     for (size_t layer = 0; layer < s.slots.size(); ++layer) {
-      std::vector<double>&beta = s.beta.emplace_back(), &scale = s.scale.emplace_back();
-      if (rows_[layer].size(0) == 0) continue;
+      std::vector<double>& scale = s.scale.emplace_back();
+      s.beta.push_back(start_[layer].bias);
+      if (corrected) s.correction.push_back(start_[layer].correction);
+      if (start_[layer].rows.size(0) == 0) continue;
       const at::Tensor delta = top_[layer].smallest().to(at::kDouble).cpu();
+      std::vector<double>& moved = corrected ? s.correction.back() : s.beta.back();
       for (int64_t i = 0; i < delta.numel(); ++i) {
         const Home home = plan_->home[s.slots[layer][N + i]];
-        beta.push_back(-delta.data_ptr<double>()[i]);
+        moved[i] -= delta.data_ptr<double>()[i];
         scale.push_back(s.output_rms[layer] / s.output_rms[home.layer]);
       }
     }
@@ -110,7 +151,7 @@ class Collector {
   const Pool* plan_;
   int64_t tokens_;
   std::vector<LayerSums> layers_;
-  std::vector<at::Tensor> rows_;
+  std::vector<Start> start_;
   std::vector<TopValues> top_;
 };
 

@@ -29,7 +29,7 @@ int64_t num_rows(const Slots& slots) {
 Cost cost_of(const Pool& pool, const Checkpoint& source, const Claims& claims,
              const ModelSpec& spec) {
   Cost cost;
-  for (const PoolTensor& tensor : pool_tensors(pool, spec.width)) {
+  for (const PoolTensor& tensor : pool_tensors(pool, spec)) {
     cost.new_bytes += float_bytes(tensor);
     if (tensor.name.find(".router.") != std::string::npos) cost.router_bytes += float_bytes(tensor);
   }

@@ -99,6 +99,7 @@ Tensors tensors_of(const Statistics& s) {
     tensors.add(layer_name(layer, "slots"), s.slots[layer]);
     tensors.add(layer_name(layer, "beta"), s.beta[layer]);
     tensors.add(layer_name(layer, "scale"), s.scale[layer]);
+    if (!s.correction.empty()) tensors.add(layer_name(layer, "correction"), s.correction[layer]);
   }
   return tensors;
 }
@@ -247,6 +248,7 @@ std::vector<Home> read_donors(Reader& reader) {
 void read_calibration(Reader& reader, size_t layers, int64_t experts, Statistics& s) {
   s.eps = reader.value("eps");
   if (reader.has("donors")) s.donors = read_donors(reader);
+  const bool corrected = reader.has(layer_name(0, "correction"));
   for (size_t layer = 0; layer < layers; ++layer) {
     s.slots.push_back(reader.integers(layer_name(layer, "slots")));
     const auto count = static_cast<int64_t>(s.slots.back().size());
@@ -255,6 +257,7 @@ void read_calibration(Reader& reader, size_t layers, int64_t experts, Statistics
     const std::vector<int64_t> foreign = {std::max<int64_t>(0, count - experts)};
     s.beta.push_back(reader.values(layer_name(layer, "beta"), foreign));
     s.scale.push_back(reader.values(layer_name(layer, "scale"), foreign));
+    if (corrected) s.correction.push_back(reader.values(layer_name(layer, "correction"), foreign));
   }
 }
 

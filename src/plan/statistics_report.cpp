@@ -37,12 +37,19 @@ Table calibration_table(const Statistics& s) {
   Table table;
   table.key = "calibration";
   table.title = "Calibrated foreign slots";
-  table.columns = {"MoE layer", "foreign", "least beta", "greatest beta", "least a", "greatest a"};
-  for (size_t layer = 0; layer < s.beta.size(); ++layer) {
-    if (s.beta[layer].empty()) continue;
-    const auto [low, high] = std::minmax_element(s.beta[layer].begin(), s.beta[layer].end());
+  const bool corrected = !s.correction.empty();
+  const std::vector<std::vector<double>>& bias = corrected ? s.correction : s.beta;
+  table.columns = {"MoE layer",
+                   "foreign",
+                   corrected ? "least c" : "least beta",
+                   corrected ? "greatest c" : "greatest beta",
+                   "least a",
+                   "greatest a"};
+  for (size_t layer = 0; layer < bias.size(); ++layer) {
+    if (bias[layer].empty()) continue;
+    const auto [low, high] = std::minmax_element(bias[layer].begin(), bias[layer].end());
     const auto [small, large] = std::minmax_element(s.scale[layer].begin(), s.scale[layer].end());
-    table.rows.push_back({static_cast<int64_t>(layer), static_cast<int64_t>(s.beta[layer].size()),
+    table.rows.push_back({static_cast<int64_t>(layer), static_cast<int64_t>(bias[layer].size()),
                           *low, *high, *small, *large});
   }
   return table;

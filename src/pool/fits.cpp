@@ -48,7 +48,7 @@ size_t check_experts(const Pool& pool, const ModelSpec& spec, const Checkpoint& 
 void check_pool_fits(const Pool& pool, const ModelSpec& spec, const Checkpoint& checkpoint) {
   std::vector<std::string> faults = spec_faults(pool, spec);
   size_t found = check_experts(pool, spec, checkpoint, faults);
-  for (const PoolTensor& wanted : pool_tensors(pool, spec.width)) {
+  for (const PoolTensor& wanted : pool_tensors(pool, spec)) {
     const TensorInfo* tensor = checkpoint.find(wanted.name);
     if (!tensor) {
       faults.push_back(wanted.name + " is missing");

@@ -53,6 +53,7 @@ std::string router_weight(int64_t layer) { return layer_name(layer, "router.weig
 std::string router_bias(int64_t layer) { return layer_name(layer, "router.bias"); }
 std::string router_scale(int64_t layer) { return layer_name(layer, "router.scale"); }
 std::string router_visibility(int64_t layer) { return layer_name(layer, "router.visibility"); }
+std::string router_correction(int64_t layer) { return layer_name(layer, "router.correction"); }
 std::string trajectory_gain(int64_t layer) { return layer_name(layer, "trajectory.gain"); }
 
 }  // namespace names
@@ -74,14 +75,15 @@ bool is_expert_tensor(std::string_view name) { return name.starts_with("moue.exp
 
 bool is_pool_tensor(std::string_view name) { return name.starts_with("moue."); }
 
-std::vector<PoolTensor> pool_tensors(const Pool& pool, int64_t width) {
+std::vector<PoolTensor> pool_tensors(const Pool& pool, const ModelSpec& spec) {
   std::vector<PoolTensor> result;
   for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
     const int64_t foreign = pool.num_foreign(layer);
-    result.push_back({names::router_weight(layer), {foreign, width}});
+    result.push_back({names::router_weight(layer), {foreign, spec.width}});
     result.push_back({names::router_bias(layer), {foreign}});
     result.push_back({names::router_scale(layer), {foreign}});
     result.push_back({names::router_visibility(layer), {foreign}});
+    if (spec.router.correction) result.push_back({names::router_correction(layer), {foreign}});
     result.push_back({names::trajectory_gain(layer), {pool.state_dim}});
   }
   result.push_back({names::kKey, {pool.num_physical(), pool.state_dim}});

@@ -106,11 +106,14 @@ LoadReport load_report(const Pool& pool, const BalanceTarget& target, const PerS
 }
 
 void update_pool_bias(std::vector<double>& bias, const Pool& pool, const BalanceTarget& target,
-                      const PerSlot& f, double rate) {
+                      const PerSlot& f, double rate, RouterScore score) {
   const std::vector<double> load = pool_shares(f, pool.slots, pool.num_physical());
   for (size_t p = 0; p < bias.size(); ++p) {
-    if (target.q[p] > 0)
-      bias[p] += rate * (target.q[p] - load[p]) * static_cast<double>(bias.size());
+    if (target.q[p] <= 0) continue;
+    const double lack = target.q[p] - load[p];
+    const bool by_sign = score == RouterScore::Sigmoid;
+    bias[p] += rate * (by_sign ? static_cast<double>((lack > 0) - (lack < 0))
+                               : lack * static_cast<double>(bias.size()));
   }
 }
 

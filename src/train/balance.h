@@ -17,7 +17,7 @@ using PerSlot = std::vector<std::vector<double>>;  ///< a number for each MoE la
 struct RouterSums {
   double tokens = 0;
   PerSlot chosen;       ///< how often each slot was chosen; a layer sums to K T
-  PerSlot probability;  ///< sum of the softmax over open slots; a layer sums to T
+  PerSlot probability;  ///< sum of shares of the open scores; a layer sums to T
 };
 
 /// Shares of one step, each layer's rows summing to one: f and P of the definition.
@@ -62,8 +62,9 @@ struct LoadReport {
 };
 LoadReport load_report(const Pool& pool, const BalanceTarget& target, const PerSlot& f);
 
-/// b_p += rate (q_p - F_p) P, in place, for experts with a target.
+/// b_p += rate (q_p - F_p) P, in place, for experts with a target; where selection is by sigmoid,
+/// whose scores know no other unit, b_p += rate sign(q_p - F_p).
 void update_pool_bias(std::vector<double>& bias, const Pool& pool, const BalanceTarget& target,
-                      const PerSlot& f, double rate);
+                      const PerSlot& f, double rate, RouterScore score);
 
 }  // namespace moue

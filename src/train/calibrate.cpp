@@ -22,9 +22,16 @@ void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& option
     const auto& rows = is_bias ? statistics.beta : statistics.scale;
     parameter.master.copy_(at::tensor(rows[parameter.moe_layer], at::kDouble));
   }
+  for (size_t layer = 0; layer < statistics.correction.size(); ++layer) {
+    const std::vector<double>& rows = statistics.correction[layer];
+    const auto foreign = static_cast<int64_t>(rows.size());
+    model.correction(static_cast<int64_t>(layer))
+        .narrow(0, model.pool().experts_per_layer, foreign)
+        .copy_(at::tensor(rows, at::kDouble));
+  }
   model.refresh_values();
-  log_line("train", "calibrated beta and a of {} MoE layers on {} tokens", statistics.beta.size(),
-           statistics.tokens);
+  log_line("train", "calibrated {} and a of {} MoE layers on {} tokens",
+           statistics.correction.empty() ? "beta" : "c", statistics.beta.size(), statistics.tokens);
 }
 
 }  // namespace moue

@@ -85,7 +85,7 @@ Stored numbers(const std::string& name, const std::vector<double>& values) {
 }
 
 // What is neither trained by gradient nor the source's: how far slots are open, and the selection
-// bias.
+// biases.
 void add_visibility(const Model& model, Trained& trained) {
   const int64_t experts = model.pool().experts_per_layer;
   for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
@@ -100,6 +100,19 @@ void add_pool_bias(Model& model, Trained& trained) {
   trained.stored.insert_or_assign(names::kPoolBias,
                                   Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
                                          [bias] { return host_tensor(bias, at::kFloat).clone(); }});
+}
+
+void add_corrections(Model& model, Trained& trained) {
+  for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
+    const at::Tensor all = model.correction(layer);
+    if (!all.defined()) continue;
+    const std::string name = names::router_correction(layer);
+    const at::Tensor foreign =
+        all.narrow(0, model.pool().experts_per_layer, model.pool().num_foreign(layer));
+    trained.stored.insert_or_assign(
+        name, Stored{name, Dtype::F32, foreign.sizes().vec(),
+                     [foreign] { return host_tensor(foreign, at::kFloat).clone(); }});
+  }
 }
 
 Stored untouched(const Checkpoint& source, const TensorInfo& tensor) {
@@ -117,6 +130,7 @@ void write_weights(Model& model, const Checkpoint& source, const fs::path& direc
   if (model.is_moue()) {
     add_visibility(model, trained);
     add_pool_bias(model, trained);
+    add_corrections(model, trained);
   }
   std::vector<Stored> base, added;
   for (const TensorInfo& tensor : source.tensors()) {

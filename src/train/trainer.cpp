@@ -151,7 +151,8 @@ void Trainer::move_pool_bias(const PerSlot& f) {
   const at::Tensor bias = model_->pool_bias();
   const at::Tensor host = bias.to(at::kCPU, at::kDouble).contiguous();
   std::vector<double> values(host.data_ptr<double>(), host.data_ptr<double>() + host.numel());
-  update_pool_bias(values, model_->pool(), target_, f, options_.pool_bias);
+  update_pool_bias(values, model_->pool(), target_, f, options_.pool_bias,
+                   model_->spec().router.score);
   bias.copy_(at::tensor(values, at::kDouble));
 }
 

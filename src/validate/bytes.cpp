@@ -48,8 +48,9 @@ void add(Faults& faults, std::string fault) {
   if (!fault.empty()) faults.push_back(std::move(fault));
 }
 
-void check_finite(const Checkpoint& result, const Pool& pool, int64_t width, Faults& faults) {
-  for (const PoolTensor& tensor : pool_tensors(pool, width)) {
+void check_finite(const Checkpoint& result, const Pool& pool, const ModelSpec& spec,
+                  Faults& faults) {
+  for (const PoolTensor& tensor : pool_tensors(pool, spec)) {
     add(faults, first_bad(result, tensor.name, "finite numbers",
                           [](double value) { return std::isfinite(value); }));
   }
@@ -231,7 +232,7 @@ Faults structure_faults(const Checkpoint& original, const Checkpoint& result) {
       const Pool pool = read_pool(result.config());
       check_pool(pool, spec.experts_per_token);
       check_pool_fits(pool, spec, result);
-      check_finite(result, pool, spec.width, faults);
+      check_finite(result, pool, spec, faults);
     }
   });
   return faults;

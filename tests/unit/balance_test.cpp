@@ -155,12 +155,17 @@ TEST_CASE("the pool bias moves towards the target and keeps its sum", "[balance]
   const BalanceTarget target = balance_target(pool, open_visibility(pool), 1, 0.1);
   const PerSlot f = {{0.5, 0.25, 0.25, 0}, {0.75, 0, 0.25}};
   std::vector<double> bias(4, 0.0);
-  update_pool_bias(bias, pool, target, f, 1e-3);
+  update_pool_bias(bias, pool, target, f, 1e-3, RouterScore::Chosen);
   const double load = (0.25 + 0.75) / 2;
   CHECK(bias[2] == Approx(1e-3 * (target.q[2] - load) * 4));
   CHECK(bias[2] < 0);
   CHECK(bias[3] > 0);
   CHECK(bias[0] + bias[1] + bias[2] + bias[3] == Approx(0).margin(1e-15));
+
+  std::vector<double> by_sign(4, 0.5);
+  update_pool_bias(by_sign, pool, target, f, 1e-3, RouterScore::Sigmoid);
+  for (size_t p = 0; p < by_sign.size(); ++p)
+    CHECK(by_sign[p] == 0.5 + std::copysign(1e-3, bias[p]));
 }
 
 }  // namespace moue

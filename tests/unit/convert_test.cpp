@@ -109,7 +109,7 @@ TEST_CASE("a conversion holds the source's tensors and the pool's, and reads bac
   CHECK(pool.state == PoolState::Closed);
   CHECK_FALSE(pool.calibrated);
   CHECK(without_pool(result.config()).text() == source.config().text());
-  const auto added = pool_tensors(pool, source.config().integer("hidden_size"));
+  const auto added = pool_tensors(pool, family_of(source.config()).spec(source.config()));
   CHECK(result.tensors().size() == source.tensors().size() + added.size());
   for (const TensorInfo& tensor : source.tensors()) {
     CHECK(result.read(result.at(tensor.name)) == source.read(tensor));

@@ -101,8 +101,9 @@ TEST_CASE("how a model routes and attends is told in words") {
   CHECK(told("deepseek_v2_lite", "attention") == "latent, 3 heads of 12, values of 6, rank 14");
   CHECK(told("deepseek_v2", "router") ==
         "softmax, top 3, from the best 2 of 4 groups, times 1.7, logits in float32");
-  CHECK(told("phimoe", "router") == "SparseMixer, top 2, jitter 0.01");
-  CHECK(told("granitemoe", "router") == "softmax over the chosen, top 2");
+  CHECK(told("phimoe", "router") == "SparseMixer, top 2, jitter 0.01, scores in the logits' dtype");
+  CHECK(told("granitemoe", "router") ==
+        "softmax over the chosen, top 2, gates in the logits' dtype");
   CHECK(told("gpt_oss", "router") ==
         "softmax over the chosen, logits biased, top 2, scores in the logits' dtype");
   CHECK(told("gpt_oss", "attention") == "grouped, 6 heads of 8, 2 key/value, sinks, biases");
@@ -145,7 +146,8 @@ TEST_CASE("what each family supports is told from its own tables") {
   };
   CHECK(cell("qwen3_moe", 1) == "Qwen3MoeForCausalLM");
   CHECK(cell("qwen3_moe", 2) == "per expert, fused");
-  CHECK(cell("qwen3_moe", 3) == "softmax, renormalised as norm_topk_prob says");
+  CHECK(cell("qwen3_moe", 3) ==
+        "softmax, gates in the logits' dtype, renormalised as norm_topk_prob says");
   CHECK(cell("mixtral", 3) == "softmax, renormalised");
   CHECK(cell("deepseek_v2", 3) == "softmax, from the best groups, logits in float32");
   CHECK(cell("deepseek_v3", 3) ==

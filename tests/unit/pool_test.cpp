@@ -84,7 +84,9 @@ TEST_CASE("the pool's tensors are those of the golden model") {
   for (const std::string& name : kGolden) {
     const Pool pool = read_pool(golden_config(name));
     const SafetensorsFile file(golden(name) / "model/model-moue.safetensors");
-    const std::vector<PoolTensor> tensors = pool_tensors(pool, 24);
+    ModelSpec spec;
+    spec.width = 24;
+    const std::vector<PoolTensor> tensors = pool_tensors(pool, spec);
     CHECK(tensors.size() == file.tensors().size());
     for (const PoolTensor& tensor : tensors) {
       INFO(tensor.name);
@@ -92,6 +94,8 @@ TEST_CASE("the pool's tensors are those of the golden model") {
       CHECK(file.at(tensor.name).shape == tensor.shape);
       CHECK(is_pool_tensor(tensor.name));
     }
+    spec.router.correction = true;
+    CHECK(pool_tensors(pool, spec).size() == tensors.size() + pool.slots.size());
   }
   CHECK_FALSE(is_pool_tensor("model.norm.weight"));
 }

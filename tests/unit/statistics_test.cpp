@@ -39,6 +39,12 @@ Statistics calibrated() {
   return s;
 }
 
+Statistics corrected() {
+  Statistics s = calibrated();
+  s.correction = {{0.125}, {}};
+  return s;
+}
+
 void check_equal(const Statistics& a, const Statistics& b) {
   CHECK(a.fingerprint == b.fingerprint);
   CHECK(a.tokens_name == b.tokens_name);
@@ -52,6 +58,7 @@ void check_equal(const Statistics& a, const Statistics& b) {
   CHECK(a.eps == b.eps);
   CHECK(a.beta == b.beta);
   CHECK(a.scale == b.scale);
+  CHECK(a.correction == b.correction);
 }
 
 // A hand-made file in which one tensor or word differs from what `sample` gives.
@@ -98,7 +105,7 @@ std::string refusal(const std::vector<Made>& changes,
 
 TEST_CASE("statistics come back as they were") {
   const test::Scratch scratch;
-  for (const Statistics& s : {sample(), calibrated()}) {
+  for (const Statistics& s : {sample(), corrected(), calibrated()}) {
     write_statistics(s, scratch / "statistics.safetensors");
     check_equal(read_statistics(scratch / "statistics.safetensors"), s);
   }
@@ -146,4 +153,8 @@ TEST_CASE("the report of statistics") {
   const Report full = report_of(calibrated());
   REQUIRE(full.tables.size() == 2);
   CHECK(full.tables[1].rows.size() == 1);  // the second layer has no foreign slots
+  CHECK(std::get<double>(full.tables[1].rows[0][2]) == -1.0 / 3);
+  const Table c = report_of(corrected()).tables.at(1);
+  CHECK(c.columns[2] == "least c");
+  CHECK(std::get<double>(c.rows.at(0)[2]) == 0.125);
 }
