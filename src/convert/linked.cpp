@@ -87,14 +87,19 @@ class Writer {
     }
   }
 
-  void write_pool(const std::vector<PoolTensor>& tensors,
-                  const std::vector<std::vector<float>>& values) {
-    std::vector<TensorView> views;
+  void write_pool(const std::vector<PoolTensor>& tensors, const std::vector<MakeValues>& make) {
+    std::vector<TensorStream> streams;
+    std::vector<float> values;  // of the tensor whose turn it is
     for (size_t i = 0; i < tensors.size(); ++i) {
-      const auto bytes = std::as_bytes(std::span(values[i]));
-      views.push_back({tensors[i].name, Dtype::F32, tensors[i].shape, bytes});
+      streams.push_back({tensors[i].name, Dtype::F32, tensors[i].shape,
+                         [&values, &make = make[i]](uint64_t from, std::span<std::byte> out) {
+                           if (from == 0) values = make();
+                           std::ranges::copy(
+                               std::as_bytes(std::span(values)).subspan(from, out.size()),
+                               out.begin());
+                         }});
     }
-    add_written(kNewFile, write_safetensors(directory_ / kNewFile, views));
+    add_written(kNewFile, stream_safetensors(directory_ / kNewFile, streams));
   }
 
   void write_experts(std::span<const NewTensor> tensors) {
@@ -217,9 +222,8 @@ uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelS
 }
 
 Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
-                    const std::vector<std::vector<float>>& values,
-                    std::span<const NewTensor> experts, const std::string& recipe,
-                    const fs::path& directory) {
+                    const std::vector<MakeValues>& values, std::span<const NewTensor> experts,
+                    const std::string& recipe, const fs::path& directory) {
   const std::vector<PoolTensor> tensors = pool_tensors(pool, spec);
   Writer writer(source, directory);
   writer.link_shards();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "convert/link.h"
+#include "convert/values.h"
 #include "moue/checkpoint.h"
 #include "moue/pool.h"
 #include "pool/new_experts.h"
@@ -41,8 +42,7 @@ uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelS
 /// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, spec), in
 /// its order; `experts` are streamed from the source.
 Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
-                    const std::vector<std::vector<float>>& values,
-                    std::span<const NewTensor> experts, const std::string& recipe,
-                    const std::filesystem::path& directory);
+                    const std::vector<MakeValues>& values, std::span<const NewTensor> experts,
+                    const std::string& recipe, const std::filesystem::path& directory);
 
 }  // namespace moue

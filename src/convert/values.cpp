@@ -11,74 +11,73 @@ namespace moue {
 
 namespace {
 
-using Values = std::vector<std::vector<float>>;
-
-// Of every MoE layer, as its source has them: [experts, width], [experts], [experts].
-struct Routers {
-  Values rows, bias, correction;
-};
-
-Routers read_routers(const Checkpoint& source, const Claims& claims, const Pool& pool,
-                     const ModelSpec& spec) {
-  Routers routers;
-  const std::vector<float> zeros(static_cast<size_t>(pool.experts_per_layer));
-  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
-    const auto read = [&](Role role) { return router_values(source, claims, pool, layer, role); };
-    routers.rows.push_back(read(Role::Router));
-    routers.bias.push_back(spec.router.bias ? read(Role::RouterBias) : zeros);
-    if (spec.router.correction) routers.correction.push_back(read(Role::RouterCorrection));
-  }
-  return routers;
-}
+std::vector<float> zeros(int64_t count) { return std::vector<float>(static_cast<size_t>(count)); }
 
 // Measured numbers of a layer as they are stored.
 std::vector<float> narrowed(const std::vector<double>& values) {
   return {values.begin(), values.end()};
 }
 
-void add_layer(Values& values, const Pool& pool, int64_t layer, const ModelSpec& spec,
-               const Routers& routers, const Statistics* measured) {
-  const auto foreign = static_cast<size_t>(pool.num_foreign(layer));
-  const auto at_home = [&](const Values& by_layer) {
-    return foreign_rows(by_layer, pool, layer, 1);
-  };
-  values.push_back(foreign_rows(routers.rows, pool, layer, spec.width));
-  values.push_back(measured ? narrowed(measured->beta[layer]) : at_home(routers.bias));
-  values.push_back(measured ? narrowed(measured->scale[layer]) : std::vector<float>(foreign, 1.0F));
-  values.emplace_back(foreign, 0.0F);  // visibility
-  if (spec.router.correction) {
-    values.push_back(measured ? narrowed(measured->correction[layer])
-                              : at_home(routers.correction));
+class Starts {
+ public:
+  Starts(const Checkpoint& source, const Claims& claims, const Pool& pool)
+      : source_(source), claims_(claims), pool_(pool) {}
+
+  // What the home layers of a layer's foreign slots have under the role: one row of each.
+  std::vector<float> at_home(Role role, int64_t moe_layer) const {
+    const std::vector<int32_t>& slots = pool_.slots[moe_layer];
+    std::vector<float> values;
+    for (size_t slot = pool_.experts_per_layer; slot < slots.size(); ++slot) {
+      const Home home = pool_.home[slots[slot]];
+      Slice row = whole_slice(claims_.at(role, pool_.moe_layers[home.layer]));
+      row.rows = 1;
+      row.offset = home.expert * row.row_stride;
+      values.resize(values.size() + static_cast<size_t>(row.columns));
+      const std::span<float> added = std::span(values).last(static_cast<size_t>(row.columns));
+      read_slice(source_, row, added);
+      check(row, added);
+    }
+    return values;
   }
-  values.emplace_back(static_cast<size_t>(pool.state_dim), 0.0F);  // gain
+
+ private:
+  void check(const Slice& row, std::span<const float> values) const {
+    const auto bad =
+        std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+    if (bad == values.end()) return;
+    fail("convert", "{} in {} holds {} at index {}, wanted finite numbers; is the source damaged?",
+         row.tensor->name, source_.file_names()[row.tensor->file], *bad,
+         row.offset + (bad - values.begin()));
+  }
+
+  const Checkpoint& source_;
+  const Claims& claims_;
+  const Pool& pool_;
+};
+
+void add_layer(std::vector<MakeValues>& values, const Starts& starts, const Pool& pool,
+               int64_t layer, const RouterSpec& router, const Statistics* measured) {
+  const int64_t foreign = pool.num_foreign(layer), state_dim = pool.state_dim;
+  const auto at_home = [=](Role role) { return starts.at_home(role, layer); };
+  values.push_back([=] { return at_home(Role::Router); });
+  values.push_back([=, has_bias = router.bias] {
+    if (measured) return narrowed(measured->beta[layer]);
+    return has_bias ? at_home(Role::RouterBias) : zeros(foreign);
+  });
+  values.push_back([=] {
+    return measured ? narrowed(measured->scale[layer])
+                    : std::vector<float>(static_cast<size_t>(foreign), 1.0F);
+  });
+  values.push_back([=] { return zeros(foreign); });  // visibility
+  if (router.correction) {
+    values.push_back([=] {
+      return measured ? narrowed(measured->correction[layer]) : at_home(Role::RouterCorrection);
+    });
+  }
+  values.push_back([=] { return zeros(state_dim); });  // gain
 }
 
 }  // namespace
-
-std::vector<float> router_values(const Checkpoint& source, const Claims& claims, const Pool& pool,
-                                 int64_t moe_layer, Role role) {
-  const TensorInfo& tensor = claims.at(role, pool.moe_layers[moe_layer]);
-  const std::vector<double> values = source.files()[tensor.file].values(tensor.name);
-  const auto bad = std::ranges::find_if(values, [](double value) { return !std::isfinite(value); });
-  if (bad != values.end()) {
-    fail("convert", "{} in {} holds {} at index {}, wanted finite numbers; is the source damaged?",
-         tensor.name, source.file_names()[tensor.file], *bad, bad - values.begin());
-  }
-  return {values.begin(), values.end()};
-}
-
-std::vector<float> foreign_rows(const std::vector<std::vector<float>>& routers, const Pool& pool,
-                                int64_t moe_layer, int64_t width) {
-  std::vector<float> rows;
-  rows.reserve(static_cast<size_t>(pool.num_foreign(moe_layer) * width));
-  const std::vector<int32_t>& slots = pool.slots[moe_layer];
-  for (size_t slot = pool.experts_per_layer; slot < slots.size(); ++slot) {
-    const Home home = pool.home[slots[slot]];
-    const auto row = routers[home.layer].begin() + home.expert * width;
-    rows.insert(rows.end(), row, row + width);
-  }
-  return rows;
-}
 
 std::vector<float> decay_start(int64_t state_dim) {
   std::vector<float> logits(state_dim);
@@ -90,22 +89,24 @@ std::vector<float> decay_start(int64_t state_dim) {
   return logits;
 }
 
-std::vector<std::vector<float>> closed_values(const Checkpoint& source, const Claims& claims,
-                                              const Pool& pool, const ModelSpec& spec,
-                                              const Statistics* statistics, uint64_t seed) {
-  const Routers routers = read_routers(source, claims, pool, spec);
-  Values values;
+std::vector<MakeValues> closed_values(const Checkpoint& source, const Claims& claims,
+                                      const Pool& pool, const ModelSpec& spec,
+                                      const Statistics* statistics, uint64_t seed) {
+  const Starts starts(source, claims, pool);
+  std::vector<MakeValues> values;
   for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
-    add_layer(values, pool, layer, spec, routers, statistics);
+    add_layer(values, starts, pool, layer, spec.router, statistics);
   }
-  const double deviation = 1 / std::sqrt(static_cast<double>(pool.state_dim));
+  const int64_t physical = pool.num_physical(), state_dim = pool.state_dim;
   for (const char* name : {names::kKey, names::kQuery}) {
-    std::vector<float> drawn(static_cast<size_t>(pool.num_physical() * pool.state_dim));
-    fill_normal(drawn, seed, name, deviation);
-    values.push_back(std::move(drawn));
+    values.push_back([=] {
+      std::vector<float> drawn = zeros(physical * state_dim);
+      fill_normal(drawn, seed, name, 1 / std::sqrt(static_cast<double>(state_dim)));
+      return drawn;
+    });
   }
-  values.push_back(decay_start(pool.state_dim));
-  values.emplace_back(static_cast<size_t>(pool.num_physical()), 0.0F);  // pool bias
+  values.push_back([=] { return decay_start(state_dim); });
+  values.push_back([=] { return zeros(physical); });  // pool bias
   return values;
 }
 

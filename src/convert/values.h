@@ -7,26 +7,22 @@
 #include "moue/statistics.h"
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace moue {
+
+/// Makes one tensor's values when its turn to be written comes.
+using MakeValues = std::function<std::vector<float>()>;
 
 /// The values of pool_tensors(pool, spec), in its order: foreign router rows, and biases of the
 /// choice, as their home layers have them; beta, a and the correction from `statistics` (null: home
 /// layer's router bias or 0, 1, home layer's correction); visibility, gain and pool bias 0, keys
 /// and queries drawn, decay as the method says. The result computes what the source computes.
-std::vector<std::vector<float>> closed_values(const Checkpoint& source, const Claims& claims,
-                                              const Pool& pool, const ModelSpec& spec,
-                                              const Statistics* statistics, uint64_t seed);
-
-/// Rows ([experts, width]), bias or correction ([experts]) of a MoE layer's router as float32,
-/// whatever its dtype.
-std::vector<float> router_values(const Checkpoint& source, const Claims& claims, const Pool& pool,
-                                 int64_t moe_layer, Role role);
-
-/// The rows of foreign experts of a layer, cut from those of their home layers.
-std::vector<float> foreign_rows(const std::vector<std::vector<float>>& routers, const Pool& pool,
-                                int64_t moe_layer, int64_t width);
+/// Arguments must outlive the result. A maker throws Error for source numbers that are not finite.
+std::vector<MakeValues> closed_values(const Checkpoint& source, const Claims& claims,
+                                      const Pool& pool, const ModelSpec& spec,
+                                      const Statistics* statistics, uint64_t seed);
 
 /// decay_logit of channel i: logit of 0.5 (0.97 / 0.5)^(i / max(1, state_dim - 1)).
 std::vector<float> decay_start(int64_t state_dim);
