@@ -162,13 +162,24 @@ class LayoutMaker {
     fused(Weight::KeyValue, layer, ParameterKind::Matrix, {Key, Value});
   }
 
+  // In the source, or among the new experts' own tensors.
+  Slice of_expert(Role role, int64_t physical) const {
+    const Home& home = pool_.home[physical];
+    if (physical < pool_.num_source())
+      return needed(role, pool_.moe_layers[home.layer], home.expert);
+    for (const ExpertTensor& part : expert_tensors(physical - pool_.num_source(), spec_)) {
+      if (part.role == role) return whole_slice(checkpoint_.at(part.name));
+    }
+    fail("model", "new expert {} has no tensor of role {}", physical, role_name(role));
+  }
+
   // All experts' tensors of some roles, one expert after the other.
   void expert_stack(Weight weight, const std::string& name, ParameterKind kind,
                     const std::vector<int64_t>& shape, const std::vector<Role>& roles) {
     WeightPlan plan{.name = name, .kind = kind, .shape = {pool_.num_physical()}};
     plan.shape.insert(plan.shape.end(), shape.begin(), shape.end());
-    for (const Home& home : pool_.home) {
-      for (Role role : roles) append(plan, needed(role, pool_.moe_layers[home.layer], home.expert));
+    for (int64_t physical = 0; physical < pool_.num_physical(); ++physical) {
+      for (Role role : roles) append(plan, of_expert(role, physical));
     }
     add(weight, -1, std::move(plan));
   }

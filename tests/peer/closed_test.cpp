@@ -2,6 +2,7 @@
 // a slot is opened.
 #include "support/torch_test.h"
 
+#include "model/statistics.h"
 #include "moue/convert.h"
 #include "moue/plan.h"
 #include "support/scratch.h"
@@ -37,6 +38,22 @@ bool same(const Seen& a, const Seen& b) {
 }
 
 const fs::path kFamilies = "tests/golden/families";
+
+// Share of the first MoE layer's tokens that choose a foreign slot once everything is open.
+double changed(const fs::path& directory, const at::Tensor& tokens, const Seen& closed) {
+  const auto model = open_model(directory);
+  model->set_visibility(open_visibility(model->pool()));
+  const at::Tensor open = run(*model, tokens).routed[0].chosen_TK;
+  return open.ne(closed.routed[0].chosen_TK).any(1).to(at::kDouble).mean().item<double>();
+}
+
+size_t expert_stack(Model& model) {
+  const auto& all = model.parameters();
+  return static_cast<size_t>(
+      std::find_if(all.begin(), all.end(),
+                   [](const Parameter& p) { return p.kind == ParameterKind::Expert; }) -
+      all.begin());
+}
 
 std::vector<fs::path> sources() {
   std::vector<fs::path> found{"examples/tiny-mixtral", "tests/golden/moue/aligned/source"};
@@ -80,4 +97,45 @@ TEST_CASE("a closed MoUE is bit-equal to its source", "[peer][model]") {
     }
   }
   set_threads(0);
+}
+
+TEST_CASE("a closed expansion is bit-equal to its source, calibrated or not", "[peer][model]") {
+  const fs::path directory = GENERATE(from_range(sources()));
+  const Checkpoint source = open_checkpoint(directory);
+  const at::Tensor rows = at::randint(0, source.config().integer("vocab_size"), {3, 58}, at::kLong);
+  const at::Tensor tokens = rows.narrow(1, 0, 57);
+  ScratchDir scratch;
+  const std::vector<std::pair<std::string, std::string>> kinds = {{"sliding", "even"},
+                                                                  {"one_pool", "weight"}};
+  for (const auto& [topology, donors] : kinds) {
+    const PlanOptions options{
+        .mode = "expand", .experts = 5, .donors = donors, .topology = topology};
+    const Plan plan = make_plan(source, family_of(source.config()), nullptr, options);
+    const auto before = open_model(directory);
+    Statistics statistics = collect_statistics(*before, &plan.pool, 0.05, rows, 2);
+    statistics.fingerprint = plan.fingerprint;
+    convert(source, plan, nullptr, scratch / topology, {});
+    convert(source, plan, &statistics, scratch / (topology + "_calibrated"), {});
+    const Seen wanted = run(*before, tokens);
+    for (const std::string& name : {topology, topology + "_calibrated"}) {
+      INFO(directory << " " << name);
+      const auto after = open_model(scratch / name);
+      CHECK(same(run(*after, tokens), wanted));
+      // A new expert computes what its donor computes.
+      const Pool& pool = after->pool();
+      const Home donor = pool.home[pool.num_source() + 2];
+      const at::Tensor gate_up = after->parameters()[expert_stack(*after)].value;
+      CHECK(same_numbers(gate_up[pool.num_source() + 2],
+                         gate_up[donor.layer * pool.experts_per_layer + donor.expert]));
+      // Control: open, it is another function.
+      after->set_visibility(open_visibility(pool));
+      CHECK_FALSE(same(run(*after, tokens), wanted));
+    }
+    // Calibration on these very tokens: opening changes the choice of few of them, where copies at
+    // equal logit would take the second place.
+    const double plain = changed(scratch / topology, tokens, wanted);
+    const double calibrated = changed(scratch / (topology + "_calibrated"), tokens, wanted);
+    INFO(directory << " changed " << plain << " calibrated " << calibrated);
+    CHECK(calibrated < plain);
+  }
 }
