@@ -137,6 +137,9 @@ class Model {
   virtual at::Tensor home_router_row(int64_t physical) = 0;
   /// The router's bias of physical expert p in its home layer; 0 where the family has none.
   virtual double home_router_bias(int64_t physical) = 0;
+  /// Lets another physical expert, its output times `scale`, answer in a slot of an ordinary model;
+  /// for measuring.
+  virtual void set_slot(int64_t moe_layer, int64_t slot, int64_t physical, double scale) = 0;
 };
 
 /// "float32" | "bfloat16". Throws Error naming the word.

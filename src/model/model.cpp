@@ -107,6 +107,12 @@ class TorchModel : public Model {
     return bias.defined() ? bias[home.expert].item<double>() : 0;
   }
 
+  void set_slot(int64_t moe_layer, int64_t slot, int64_t physical, double scale) override {
+    TORCH_CHECK(!is_moue_, "a MoUE's slots are its own");
+    pool_.slots[moe_layer][slot] = static_cast<int32_t>(physical);
+    context_.output_scale[{moe_layer, slot}] = scale;
+  }
+
  private:
   static ModelSpec spec_of(const Checkpoint& checkpoint) {
     return family_of(checkpoint.config()).spec(checkpoint.config());

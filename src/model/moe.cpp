@@ -65,13 +65,22 @@ at::Tensor with_shared(const at::Tensor& routed, const at::Tensor& u, int64_t so
   return y;
 }
 
+// The expert's outputs times a factor; no gradients.
+Expert scaled(const Expert& expert, double factor) {
+  Expert result{expert.gate_up, expert.down * factor, expert.gate_up_bias, {}, {}, {}, {}, {}};
+  if (expert.down_bias.defined()) result.down_bias = expert.down_bias * factor;
+  return result;
+}
+
 }  // namespace
 
 ExpertTable expert_table(int64_t moe_layer, const MoeContext& c) {
   const std::vector<int32_t>& slots = c.pool->slots[moe_layer];
   ExpertTable table;
-  table.expert = [weights = c.weights, &slots](int64_t slot) {
-    return weights->expert(slots[slot]);
+  table.expert = [&c, &slots, moe_layer](int64_t slot) {
+    const auto scale = c.output_scale.find({moe_layer, slot});
+    const Expert expert = c.weights->expert(slots[slot]);
+    return scale == c.output_scale.end() ? expert : scaled(expert, scale->second);
   };
   table.expert_width = c.spec->expert_width;
   table.activation = activation_of(*c.spec);

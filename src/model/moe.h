@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
+#include <utility>
+
 #include "model/experts.h"
 #include "model/weights.h"
 
@@ -18,6 +21,8 @@ struct MoeContext {
   std::vector<at::Tensor> log_visibility;  ///< float32 [S]
   at::Tensor pool_bias;                    ///< float32 [P]
   std::vector<at::Tensor> correction;      ///< float32 [S] per MoE layer; undefined without one
+  /// Of (MoE layer, slot), 1 where absent; for measuring an ordinary model.
+  std::map<std::pair<int64_t, int64_t>, double> output_scale;
 };
 
 /// What a block computes, and the normalised input it computed it from.

@@ -74,6 +74,7 @@ class Routers : public Model {
   double home_router_bias(int64_t p) override {
     return bias_[p / kExperts][p % kExperts].item<double>();
   }
+  void set_slot(int64_t, int64_t, int64_t, double) override {}
 
   at::Tensor logits(const at::Tensor&, Pass&) override { return {}; }
   void finish_backward() override {}

@@ -37,6 +37,9 @@ inline constexpr double kVisibleBlock = 3e-3;
 /// Mean held-out loss in float32 against transformers': the sixth digit of its README.
 inline constexpr double kHeldOutLoss = 1e-4;
 
+/// Linear CKA from products in float32 beside all of it in double; scores lie between 0 and 1.
+inline constexpr double kCka = 2e-6;
+
 /// Sums of doubles taken in another order.
 inline constexpr double kDoubleSum = 1e-12;
 /// float32 AdamW beside torch::optim::AdamW after 20 steps: they round lr / bias correction at

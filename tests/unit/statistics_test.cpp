@@ -10,6 +10,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 using namespace moue;
 using moue::test::contains;
@@ -54,7 +55,20 @@ void check_equal(const Statistics& a, const Statistics& b) {
   CHECK(a.margin == b.margin);
   CHECK(a.entropy == b.entropy);
   CHECK(a.output_rms == b.output_rms);
+  CHECK(a.similarity.inputs == b.similarity.inputs);
+  CHECK(a.similarity.samples == b.similarity.samples);
+  CHECK(a.similarity.reach == b.similarity.reach);
+  CHECK(a.similarity.score == b.similarity.score);
+  REQUIRE(a.replacements.size() == b.replacements.size());
+  for (size_t i = 0; i < a.replacements.size(); ++i) {
+    const Replacement &x = a.replacements[i], &y = b.replacements[i];
+    CHECK(std::tie(x.replaced.layer, x.replaced.expert, x.best.layer, x.best.expert, x.random.layer,
+                   x.random.expert, x.best_score, x.random_score, x.best_loss, x.random_loss) ==
+          std::tie(y.replaced.layer, y.replaced.expert, y.best.layer, y.best.expert, y.random.layer,
+                   y.random.expert, y.best_score, y.random_score, y.best_loss, y.random_loss));
+  }
   CHECK(a.slots == b.slots);
+  CHECK(a.donors == b.donors);
   CHECK(a.eps == b.eps);
   CHECK(a.beta == b.beta);
   CHECK(a.scale == b.scale);
@@ -157,4 +171,61 @@ TEST_CASE("the report of statistics") {
   const Table c = report_of(corrected()).tables.at(1);
   CHECK(c.columns[2] == "least c");
   CHECK(std::get<double>(c.rows.at(0)[2]) == 0.125);
+}
+
+namespace {
+
+// Two layers of three experts, each compared with the other's.
+Statistics compared() {
+  Statistics s = sample();
+  const double no = Similarity::kUnknown;
+  s.similarity = {"tokens", 100, 1, {{no, no, no, 0.5, 1.0 / 3, 0}, {0.25, 1, 0.75, no, no, no}}};
+  s.replacements = {{{0, 1}, {1, 0}, {1, 2}, 0.5, 0.1, 3.0, 3.25},
+                    {{1, 2}, {0, 0}, {0, 1}, 0.25, 0.125, 4.5, 4.0}};
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("similarity, replacements and donors come back as they were") {
+  const test::Scratch scratch;
+  const auto back = [&](const Statistics& s) {
+    write_statistics(s, scratch / "s");
+    return read_statistics(scratch / "s");
+  };
+  check_equal(back(compared()), compared());
+  Statistics expanded = calibrated();
+  expanded.donors = {{1, 2}, {0, 1}, {1, 0}};
+  check_equal(back(expanded), expanded);
+  check_equal(back(calibrated()), calibrated());
+}
+
+TEST_CASE("scores that are none are refused") {
+  const test::Scratch scratch;
+  const auto refused = [&](auto&& edit) {
+    Statistics s = compared();
+    edit(s.similarity.score);
+    write_statistics(s, scratch / "s");
+    return message_of([&] { read_statistics(scratch / "s"); });
+  };
+  CHECK(refused([](auto&) {}) == "");
+  CHECK(contains(refused([](auto& score) { score[0][4] = 1.5; }),
+                 "similarity.score holds 1.5, wanted 0 to 1, or -1"));
+  CHECK(contains(refused([](auto& score) { score[1][0] = -0.5; }), "similarity.score holds -0.5"));
+  CHECK(contains(refused([](auto& score) {
+                   for (auto& row : score) row.pop_back();
+                 }),
+                 "similarity.score is F64 [2, 5], wanted F64 [2, 6]"));
+}
+
+TEST_CASE("the report counts replacements by their losses") {
+  const Report report = report_of(compared());
+  const auto fact = [&](const std::string& key) {
+    return value_text(std::ranges::find(report.facts, key, &Fact::key)->value);
+  };
+  CHECK(fact("replacements") == "2");
+  CHECK(fact("best_donor_wins") == "1");
+  CHECK(std::stod(fact("best_donor_increase")) == Approx((3.0 + 4.5) / 2 - 3.0 / 7).epsilon(1e-4));
+  CHECK(std::stod(fact("random_donor_increase")) == Approx((3.25 + 4) / 2 - 3.0 / 7).epsilon(1e-4));
+  CHECK(std::stod(fact("similarity_mean")) == Approx((5.0 / 6 / 3 + 2.0 / 3) / 2).epsilon(1e-4));
 }

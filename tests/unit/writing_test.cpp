@@ -153,6 +153,33 @@ TEST_CASE("tensors lie in the given order, same input gives same bytes", "[writi
   CHECK(SafetensorsFile(scratch / "4").tensors().empty());
 }
 
+TEST_CASE("streamed, a file has the same bytes", "[writing]") {
+  const ScratchDir scratch;
+  const std::string large(9 * 1'000'003, 'l'), small = "abcdef";  // several pieces of whole rows
+  const std::vector<TensorView> views = {
+      view("large", Dtype::U8, {9, 1'000'003}, large), view("empty", Dtype::F32, {0, 7}, ""),
+      view("small", Dtype::U8, {3, 2}, small), view("scalar", Dtype::U8, {}, "s")};
+  std::vector<TensorStream> streams;
+  size_t pieces = 0;
+  for (const TensorView& tensor : views) {
+    streams.push_back(
+        {tensor.name, tensor.dtype, tensor.shape, [&](uint64_t from, std::span<std::byte> out) {
+           if (tensor.name == "large") CHECK(out.size() % 1'000'003 == 0);
+           std::ranges::copy(tensor.bytes.subspan(from, out.size()), out.begin());
+           ++pieces;
+         }});
+  }
+  const FileDigest whole = write_safetensors(scratch / "whole", views);
+  const FileDigest streamed = stream_safetensors(scratch / "streamed", streams);
+  CHECK(streamed.sha256 == whole.sha256);
+  CHECK(streamed.bytes == whole.bytes);
+  CHECK(test::file_text(scratch / "streamed") == test::file_text(scratch / "whole"));
+  CHECK(pieces == 3 + 2);
+  streams[2].read = [](uint64_t, std::span<std::byte>) { fail("test", "broken"); };
+  CHECK_THROWS_WITH(stream_safetensors(scratch / "none", streams), "[test] broken");
+  CHECK_FALSE(fs::exists(scratch / "none"));
+}
+
 TEST_CASE("the writer refuses what no reader would take", "[writing]") {
   const ScratchDir scratch;
   const auto refusal = [&](std::vector<TensorView> tensors,
