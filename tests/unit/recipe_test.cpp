@@ -151,6 +151,20 @@ TEST_CASE("flags are spelled as keys and win over the file", "[unit][recipe]") {
         uint64_t{1} << 30);
 }
 
+TEST_CASE("a list of names, and a flag that means all of them", "[unit][recipe]") {
+  CHECK(command({"plan", "m"}).plan.compare.empty());
+  CHECK(command({"plan", "m", "--compare"}).plan.compare == "all");
+  CHECK(command({"plan", "m", "--compare", "--group", "4"}).plan.compare == "all");
+  CHECK(command({"plan", "m", "--compare", "--group", "4"}).plan.group == 4);
+  CHECK(command({"plan", "m", "--compare", "sliding,aligned"}).plan.compare == "sliding,aligned");
+  CHECK(parse_recipe("[plan]\ncompare = 'one_pool'\n", "a.toml").plan.compare == "one_pool");
+  CHECK(has(message_of([] {
+              command({"plan", "m", "--compare", "sliding,,aligned,x"});
+            }),
+            "--compare is \"sliding,,aligned,x\", wanted one or more, joined by commas, of "));
+  CHECK(has(message_of([] { command({"plan", "m", "--group"}); }), "--group"));
+}
+
 TEST_CASE("faults of the command line", "[unit][recipe]") {
   CHECK(message_of([] {
           command({"train", "m", "--stpes", "3", "--tokns=t", "--out", "o"});
