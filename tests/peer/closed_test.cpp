@@ -37,8 +37,6 @@ bool same(const Seen& a, const Seen& b) {
   return equal;
 }
 
-const fs::path kFamilies = "tests/golden/families";
-
 // Share of the first MoE layer's tokens that choose a foreign slot once everything is open.
 double changed(const fs::path& directory, const at::Tensor& tokens, const Seen& closed) {
   const auto model = open_model(directory);
@@ -55,39 +53,31 @@ size_t expert_stack(Model& model) {
       all.begin());
 }
 
-std::vector<fs::path> sources() {
-  std::vector<fs::path> found{"examples/tiny-mixtral", "tests/golden/moue/aligned/source"};
-  for (const auto& entry : fs::directory_iterator(kFamilies)) {
-    if (entry.is_directory()) found.push_back(entry.path());
+std::vector<PlanOptions> all_plans() {
+  std::vector<PlanOptions> all;
+  for (const std::string& topology : topology_names()) {
+    if (topology != "similarity") all.push_back({.topology = topology});
   }
-  return found;
+  return all;
 }
 
-// Every topology for two sources, two of them for every family.
-std::vector<std::string> topologies_for(const fs::path& directory) {
-  if (directory.parent_path() == kFamilies) return {"half_staggered", "one_pool"};
-  return topology_names();
-}
-
-}  // namespace
-
-TEST_CASE("a closed MoUE is bit-equal to its source", "[peer][model]") {
-  const fs::path directory = GENERATE(from_range(sources()));
+void check_closed(const fs::path& directory, const std::vector<PlanOptions>& plans,
+                  const std::vector<int>& thread_counts) {
   const Checkpoint source = open_checkpoint(directory);
+  const Family& family = family_of(source.config());
   const at::Tensor tokens =
-      at::randint(0, source.config().integer("vocab_size"), {3, 57}, at::kLong);
-  ScratchDir scratch;
-  for (const std::string& topology : topologies_for(directory)) {
-    const Plan plan =
-        make_plan(source, family_of(source.config()), nullptr, {.topology = topology});
-    convert(source, plan, nullptr, scratch / topology, {});
+      at::randint(0, family.spec(source.config()).vocabulary, {3, 57}, at::kLong);
+  const ScratchDir scratch;
+  for (const PlanOptions& options : plans) {
+    const std::string name = options.topology;
+    const Plan plan = make_plan(source, family, nullptr, options);
+    convert(source, plan, nullptr, scratch / name, {});
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-      for (const int threads : {1, 2}) {
-        INFO(directory << " " << topology << " " << dtype << " threads " << threads);
+      for (const int threads : thread_counts) {
+        INFO(directory << " " << name << " " << dtype << " threads " << threads);
         set_threads(threads);
-        const auto before = open_model(directory, {.dtype = dtype});
-        const auto after = open_model(scratch / topology, {.dtype = dtype});
-        const Seen wanted = run(*before, tokens);
+        const Seen wanted = run(*open_model(directory, {.dtype = dtype}), tokens);
+        const auto after = open_model(scratch / name, {.dtype = dtype});
         CHECK(same(run(*after, tokens), wanted));
         if (plan.pool.num_foreign(0) == 0) continue;
         // Control: open, it is another function.
@@ -99,8 +89,23 @@ TEST_CASE("a closed MoUE is bit-equal to its source", "[peer][model]") {
   set_threads(0);
 }
 
+}  // namespace
+
+TEST_CASE("a closed MoUE is bit-equal to its source", "[peer][model]") {
+  const fs::path directory =
+      GENERATE("examples/tiny-mixtral", "tests/golden/families/mixtral",
+               "tests/golden/families/mixtral_sliding_tied", "tests/golden/families/qwen3_moe",
+               "tests/golden/moue/aligned/source");
+  check_closed(directory, all_plans(), {1, 2});
+}
+
+TEST_CASE("so it is in every family", "[peer][model]") {
+  const fs::path directory = GENERATE(from_range(golden_families()));
+  check_closed(directory, {{.topology = "half_staggered"}, {.topology = "sliding"}}, {2});
+}
+
 TEST_CASE("a closed expansion is bit-equal to its source, calibrated or not", "[peer][model]") {
-  const fs::path directory = GENERATE(from_range(sources()));
+  const fs::path directory = GENERATE(from_range(golden_families()));
   const Checkpoint source = open_checkpoint(directory);
   const at::Tensor rows = at::randint(0, source.config().integer("vocab_size"), {3, 58}, at::kLong);
   const at::Tensor tokens = rows.narrow(1, 0, 57);

@@ -7,6 +7,15 @@
 
 namespace moue::test {
 
+std::vector<std::filesystem::path> golden_families() {
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator("tests/golden/families")) {
+    if (entry.is_directory()) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name) {
   const TensorInfo& info = file.at(name);
   if (info.dtype == Dtype::I64) {

@@ -7,11 +7,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "moue/model.h"
 #include "moue/safetensors.h"
 
 namespace moue::test {
+
+/// The directories of tests/golden/families, sorted.
+std::vector<std::filesystem::path> golden_families();
 
 /// A tensor of a file: int64 stays, all else becomes float64.
 at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name);
