@@ -1,12 +1,9 @@
-// Pools: the block on disk and its refusals, exposure and target share, schedules; against
-// tests/golden/moue.
+// Pools: the block on disk and its refusals; against tests/golden/moue.
 #include "moue/pool.h"
 
-#include "core/philox.h"
 #include "moue/checkpoint.h"
 #include "moue/family.h"
 #include "moue/plan.h"
-#include "pool/schedule.h"
 #include "support/headers_only.h"
 #include "support/scratch.h"
 #include "support/tolerances.h"
@@ -37,27 +34,6 @@ std::string refusal(Edit&& edit) {
   nlohmann::ordered_json json = golden_config("aligned").json();
   edit(json["moue"]);
   return message_of([&] { read_pool(Config(json, "config.json")); });
-}
-
-Visibility golden_visibility(const std::string& name, const Pool& pool) {
-  const SafetensorsFile file(golden(name) / "model/model-moue.safetensors");
-  Visibility m = open_visibility(pool);
-  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
-    const std::vector<double> foreign = file.values(names::router_visibility(layer));
-    std::copy(foreign.begin(), foreign.end(), m[layer].begin() + pool.experts_per_layer);
-  }
-  return m;
-}
-
-double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  if (a.size() != b.size()) return HUGE_VAL;
-  double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
-  return most;
-}
-
-double sum(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
 }  // namespace
@@ -226,173 +202,6 @@ TEST_CASE("an ordinary model is a pool without sharing") {
   CHECK(pool.slots[1] == std::vector<int32_t>{7, 8, 9, 10, 11, 12, 13});
   CHECK(make_slots(pool.topology) == pool.slots);
   CHECK(open_visibility(pool) == closed_visibility(pool));
-}
-
-TEST_CASE("exposure and target share agree with the reference") {
-  for (const std::string& name : kGolden) {
-    const Pool pool = read_pool(golden_config(name));
-    const SafetensorsFile expected(golden(name) / "expected.safetensors");
-    const Visibility m = golden_visibility(name, pool);
-    const std::vector<double> x = exposure(m, pool.slots, pool.num_physical());
-    // Visibilities are stored in float32.
-    CHECK(largest_difference(x, expected.values("open.exposure")) < tolerance::kGolden);
-    CHECK(largest_difference(exposure(open_visibility(pool), pool.slots, 30),
-                             expected.values("open.exposure")) > 100 * tolerance::kGolden);
-    for (const char* kappa : {"0.0", "0.5", "1.0"}) {
-      const std::vector<double> q = target_share(x, pool.slots, std::stod(kappa));
-      const std::vector<double> wanted =
-          expected.values(std::string("open.target_share.kappa_") + kappa);
-      CHECK(largest_difference(q, wanted) < tolerance::kGolden);
-      CHECK(largest_difference(target_share(x, pool.slots, std::stod(kappa) + 0.25), wanted) >
-            10 * tolerance::kGolden);
-      CHECK(sum(q) == Approx(1.0).epsilon(tolerance::kDoubleSum));
-    }
-  }
-}
-
-TEST_CASE("closed slots have no share") {
-  const Pool pool = read_pool(golden_config("aligned"));
-  Visibility m = open_visibility(pool);
-  Slots slots = pool.slots;
-  for (size_t layer : {0, 1}) {  // an expert that nobody sees
-    const size_t slot = layer == 0 ? 2 : 7;
-    REQUIRE(slots[layer][slot] == 2);
-    m[layer][slot] = 0;
-  }
-  const std::vector<double> x = exposure(m, slots, 30);
-  CHECK(x[2] == 0);
-  for (double kappa : {0.0, 0.5, 1.0}) {
-    const std::vector<double> q = target_share(x, slots, kappa);
-    CHECK(q[2] == 0);
-    CHECK(q[3] > 0);
-    CHECK(sum(q) == Approx(1.0).epsilon(tolerance::kDoubleSum));
-  }
-}
-
-TEST_CASE("exposures sum to the number of layers, and obey the law of the ring") {
-  std::mt19937 draw(7);
-  const auto from = [&](int64_t low, int64_t high) {
-    return std::uniform_int_distribution<int64_t>(low, high)(draw);
-  };
-  int made = 0, lawful = 0, unequal = 0;
-  for (int trial = 0; trial < 20000; ++trial) {
-    Topology t{.name = "random", .layers = from(1, 12), .experts = from(1, 6)};
-    t.group = from(1, 4);
-    t.shift = from(-8, 24);
-    t.window = from(t.experts, t.layers * t.experts);
-    t.origin = from(-10, 10);
-    t.boundary = trial % 4 == 0 ? Boundary::Clamp : Boundary::Ring;
-    Slots slots;
-    if (message_of([&] { slots = make_slots(t); }) != "") continue;
-    ++made;
-    const int64_t ring = t.layers * t.experts, d0 = std::gcd(t.shift, ring);
-    Pool pool;
-    pool.slots = slots;
-    pool.experts_per_layer = t.experts;
-    Visibility m = open_visibility(pool);
-    for (auto& layer : m) {
-      for (size_t slot = t.experts; slot < layer.size(); ++slot)
-        layer[slot] = static_cast<double>(from(0, 4)) / 4;
-    }
-    CHECK(sum(exposure(m, slots, ring)) == Approx(t.layers).epsilon(tolerance::kDoubleSum));
-    const std::vector<int64_t> c = sharing(slots, ring);
-    const bool equal =
-        std::all_of(c.begin(), c.end(), [&](int64_t n) { return n * ring == t.layers * t.window; });
-    const bool law = t.boundary == Boundary::Ring && t.layers % t.group == 0 &&
-                     (t.layers / t.group) % (ring / d0) == 0 && t.window % d0 == 0;
-    if (law) CHECK(equal);
-    lawful += law;
-    unequal += !equal;
-  }
-  CHECK(made > 500);
-  CHECK(lawful > 50);
-  CHECK(unequal > 50);
-}
-
-TEST_CASE("components are named by their lowest layer") {
-  CHECK(components({{0, 1}, {2, 3}, {1, 4}, {3, 5}}) == std::vector<int64_t>{0, 1, 0, 1});
-  CHECK(components({{0}, {1}, {2, 0, 1}}) == std::vector<int64_t>{0, 0, 0});
-  CHECK(components({{0}, {1}, {2}}) == std::vector<int64_t>{0, 1, 2});
-  CHECK(components({{2}, {1}, {0, 1}, {0, 2}}) == std::vector<int64_t>{0, 0, 0, 0});
-}
-
-TEST_CASE("schedules agree with the reference") {
-  for (const std::string& name : kGolden) {
-    const Pool pool = read_pool(golden_config(name));
-    const auto table = nlohmann::json::parse(test::file_text(golden(name) / "schedule.json"));
-    const int64_t start = table["start"], end = table["end"];
-    for (size_t i = 0; i < table["steps"].size(); ++i) {
-      const int64_t step = table["steps"][i];
-      for (const char* kind : {"distance", "logit", "psr"}) {
-        const Visibility m = visibility_at(pool, schedule_of(kind), step, start, end, 5);
-        for (size_t layer = 0; layer < m.size(); ++layer) {
-          INFO(name << " " << kind << " step " << step << " layer " << layer);
-          const std::vector<double> foreign(m[layer].begin() + pool.experts_per_layer,
-                                            m[layer].end());
-          CHECK(std::all_of(m[layer].begin(), m[layer].begin() + pool.experts_per_layer,
-                            [](double v) { return v == 1; }));
-          const auto& wanted = table["visibility"][kind][i][layer];
-          if (wanted.is_array()) {
-            CHECK(largest_difference(foreign, wanted.get<std::vector<double>>()) <
-                  tolerance::kGolden);
-          } else {
-            CHECK(sum(foreign) == wanted.get<double>());
-            CHECK(num_open(static_cast<int64_t>(foreign.size()), step, start, end) ==
-                  wanted.get<int64_t>());
-            CHECK(std::all_of(foreign.begin(), foreign.end(),
-                              [](double v) { return v == 0 || v == 1; }));
-          }
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("psr draws anew each step, layer and seed, and the same for the same") {
-  const Pool pool = read_pool(golden_config("half_staggered"));
-  const auto at = [&](int64_t step, uint64_t seed) {
-    return visibility_at(pool, Schedule::Psr, step, 10, 50, seed);
-  };
-  CHECK(at(30, 5) == at(30, 5));
-  CHECK(at(30, 5) != at(30, 6));
-  CHECK(at(30, 5) != at(30, 5 + (uint64_t{1} << 32)));
-  CHECK(num_open(15, 30, 10, 50) == num_open(15, 31, 10, 50));
-  CHECK(at(30, 5) != at(31, 5));
-  CHECK(at(30, 5)[0] != at(30, 5)[1]);
-  // Each slot is open about equally often: 7 of 15 over 4000 draws, five standard deviations.
-  std::vector<double> often(15);
-  for (uint64_t seed = 0; seed < 4000; ++seed) {
-    const Visibility m = at(30, seed);
-    for (size_t slot = 0; slot < 15; ++slot) often[slot] += m[2][5 + slot] / 4000;
-  }
-  for (double share : often) CHECK(share == Approx(7.0 / 15).margin(5 * std::sqrt(0.25 / 4000)));
-}
-
-TEST_CASE("psr opens the smallest draws of (step, layer, slot) under the seed") {
-  const Pool pool = read_pool(golden_config("half_staggered"));
-  const uint64_t seed = 0x123456789abcdef0;
-  const Visibility m = visibility_at(pool, Schedule::Psr, 31, 10, 50, seed);
-  for (uint32_t layer = 0; layer < 6; ++layer) {
-    std::vector<std::pair<uint32_t, size_t>> draws;
-    for (uint32_t slot = 5; slot < 20; ++slot)
-      draws.emplace_back(philox(seed, {31, layer, slot, 0})[0], slot);
-    std::sort(draws.begin(), draws.end());
-    for (size_t i = 0; i < draws.size(); ++i) CHECK(m[layer][draws[i].second] == (i < 7 ? 1 : 0));
-  }
-}
-
-TEST_CASE("schedules that open at once, or not yet") {
-  const Pool pool = read_pool(golden_config("half_staggered"));
-  for (Schedule kind : {Schedule::Distance, Schedule::Psr, Schedule::Logit}) {
-    CHECK(visibility_at(pool, kind, 9, 10, 10, 0) == closed_visibility(pool));
-    CHECK(visibility_at(pool, kind, 10, 10, 10, 0) == open_visibility(pool));
-    CHECK(visibility_at(pool, kind, 10, 10, 50, 0) == closed_visibility(pool));
-    CHECK(visibility_at(pool, kind, 50, 10, 50, 0) == open_visibility(pool));
-    CHECK(visibility_at(pool, kind, 30, 10, 50, 0) != closed_visibility(pool));
-  }
-  CHECK(contains(message_of([] { schedule_of("step"); }),
-                 "open.schedule is 'step', wanted one of: distance, psr, logit"));
-  CHECK(to_string(Schedule::Psr) == "psr");
 }
 
 namespace {
