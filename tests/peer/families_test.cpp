@@ -11,12 +11,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-at::Tensor logits_of(Model& model, const at::Tensor& tokens) {
-  const at::NoGradGuard no_grad;
-  Pass pass;
-  return model.logits(tokens, pass);
-}
-
 // The inputs of all layers and the normalised output, [B, length, D] each.
 std::vector<at::Tensor> hidden_states(Model& model, const at::Tensor& tokens) {
   const at::NoGradGuard no_grad;
@@ -51,8 +45,8 @@ TEST_CASE("logits and hidden states agree with transformers", "[peer][model]") {
     const at::Tensor tokens = read_tensor(expected, "tokens"),
                      wanted = read_tensor(expected, "logits");
     const auto model = open_model(directory);
-    const double bound = directory.filename() == "minimax" ? tolerance::kMiniMaxLogits
-                                                           : tolerance::kFamilyLogits;
+    const double bound =
+        directory.filename() == "minimax" ? tolerance::kMiniMaxLogits : tolerance::kFamilyLogits;
     CHECK(relative_error(logits_of(*model, tokens), wanted) <= bound);
     CHECK(worst_hidden(*model, expected, tokens) <= bound);
 

@@ -12,11 +12,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-at::Tensor logits_of(Model& model) {
-  const at::NoGradGuard no_grad;
-  Pass pass;
-  return model.logits(at::arange(46).view({2, 23}), pass);
-}
+at::Tensor tokens() { return at::arange(46).view({2, 23}); }
 
 Plan plan_of(const Checkpoint& source) {
   return make_plan(source, family_of(source.config()), nullptr, {});
@@ -40,9 +36,9 @@ TEST_CASE("per expert, fused and stacked twins are one model", "[peer][model]") 
       CHECK(claim(twin, family).form() == name);
       CHECK(plan_of(twin).pool.slots == plan_of(source).pool.slots);
       CHECK((plan_of(twin).pool.home == plan_of(source).pool.home));
-      const at::Tensor wanted = logits_of(*open_model(directory));
+      const at::Tensor wanted = logits_of(*open_model(directory), tokens());
       const auto model = open_model(scratch / "twin");
-      CHECK(same_numbers(logits_of(*model), wanted));
+      CHECK(same_numbers(logits_of(*model, tokens()), wanted));
       ++twins;
 
       // Control: experts in another place are another model.
@@ -50,7 +46,7 @@ TEST_CASE("per expert, fused and stacked twins are one model", "[peer][model]") 
         if (parameter.kind == ParameterKind::Expert)
           parameter.value.copy_(parameter.value.roll(1, 0).clone());
       }
-      CHECK_FALSE(same_numbers(logits_of(*model), wanted));
+      CHECK_FALSE(same_numbers(logits_of(*model, tokens()), wanted));
     }
   }
   CHECK(twins >= 13);

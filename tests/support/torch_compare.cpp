@@ -47,6 +47,12 @@ std::unique_ptr<Model> open_model(const std::filesystem::path& directory,
   return Model::open(open_checkpoint(directory), options);
 }
 
+at::Tensor logits_of(Model& model, const at::Tensor& tokens_BT) {
+  const at::NoGradGuard no_grad;
+  Pass pass;
+  return model.logits(tokens_BT, pass);
+}
+
 std::map<std::string, at::Tensor> gradients(Model& model) {
   std::map<std::string, at::Tensor> result;
   for (const Parameter& parameter : model.parameters()) {

@@ -30,6 +30,9 @@ bool same_numbers(const at::Tensor& a, const at::Tensor& b);
 std::unique_ptr<Model> open_model(const std::filesystem::path& directory,
                                   const ModelOptions& options = {});
 
+/// Logits without gradients: [B, length, V].
+at::Tensor logits_of(Model& model, const at::Tensor& tokens_BT);
+
 /// The gradient of every tensor on disk, by its name.
 std::map<std::string, at::Tensor> gradients(Model& model);
 

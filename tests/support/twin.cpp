@@ -58,7 +58,8 @@ void write_twin(const Checkpoint& source, size_t form, const std::filesystem::pa
   // Of the optional ones, those the source has.
   std::erase_if(tensors, [&](const TensorInfo& tensor) {
     return !source.find(tensor.name) &&
-           std::none_of(in_form.begin(), in_form.end(), [&](const auto& t) { return t.name == tensor.name; });
+           std::none_of(in_form.begin(), in_form.end(),
+                        [&](const auto& t) { return t.name == tensor.name; });
   });
   const Checkpoint twin = headers_only(source.config(), tensors);
   const Values values = values_of_twin(source, twin, family);
