@@ -1,12 +1,11 @@
 // The CUDA entries of a build without CUDA: each says how to get it.
 #include "kernels/adamw.h"
-#include "kernels/clamped_glu.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/glu.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/router.h"
-#include "kernels/swiglu.h"
 #include "kernels/trajectory.h"
 #include "moue/error.h"
 
@@ -24,8 +23,6 @@ namespace {
 
 void adamw(const AdamwArgs&, void*) { refuse("adamw"); }
 void sum_of_squares(const float*, int64_t, double*, double*, void*) { refuse("sum_of_squares"); }
-void clamped_glu_forward(const ClampedGluForward&, void*) { refuse("clamped_glu_forward"); }
-void clamped_glu_backward(const ClampedGluBackward&, void*) { refuse("clamped_glu_backward"); }
 void cross_entropy(const CrossEntropy&, void*) { refuse("cross_entropy"); }
 void permute(const Permute&, void*) { refuse("permute"); }
 void gather_rows(const GatherRows&, void*) { refuse("gather_rows"); }
@@ -38,8 +35,8 @@ void rms_norm_backward(const RmsNormBackward&, void*) { refuse("rms_norm_backwar
 void rope(const Rope&, void*) { refuse("rope"); }
 void router_forward(const RouterForward&, void*) { refuse("router_forward"); }
 void router_backward(const RouterBackward&, void*) { refuse("router_backward"); }
-void swiglu_forward(const SwigluForward&, void*) { refuse("swiglu_forward"); }
-void swiglu_backward(const SwigluBackward&, void*) { refuse("swiglu_backward"); }
+void glu_forward(const GluForward&, void*) { refuse("glu_forward"); }
+void glu_backward(const GluBackward&, void*) { refuse("glu_backward"); }
 void trajectory_read(const TrajectoryRead&, void*) { refuse("trajectory_read"); }
 void trajectory_read_backward(const TrajectoryReadBackward&, void*) {
   refuse("trajectory_read_backward");

@@ -1,8 +1,7 @@
-// What stands between an FFN's two products: SwiGLU and the clamped GLU.
+// What stands between an FFN's two products: SwiGLU or the clamped GLU.
 #include "model/activation.h"
 
-#include "kernels/clamped_glu.h"
-#include "kernels/swiglu.h"
+#include "kernels/glu.h"
 #include "model/ops.h"
 #include "model/torch.h"
 
@@ -12,6 +11,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
+
+kernels::GluRule rule_of(const ActivationSpec& spec) {
+  if (spec.kind == Activation::Silu) return {};
+  return {static_cast<float>(spec.alpha), static_cast<float>(spec.limit), 1.0f};
+}
 
 float* pointer(const at::Tensor& x) { return x.defined() ? x.data_ptr<float>() : nullptr; }
 
@@ -49,15 +53,9 @@ at::Tensor activation_forward(const at::Tensor& h, const at::Tensor& weight,
                               const ActivationSpec& spec) {
   const int64_t rows = h.size(0), width = h.size(1) / 2;
   at::Tensor out = at::empty({rows, width}, h.options().requires_grad(false));
-  if (spec.kind == Activation::Silu) {
-    kernels::swiglu_forward(
-        {element_of(h), h.data_ptr(), pointer(weight), out.data_ptr(), rows, width}, where_of(h));
-  } else {
-    kernels::clamped_glu_forward(
-        {element_of(h), h.data_ptr(), pointer(weight), out.data_ptr(), rows, width,
-         static_cast<float>(spec.alpha), static_cast<float>(spec.limit)},
-        where_of(h));
-  }
+  kernels::glu_forward(
+      {element_of(h), rule_of(spec), h.data_ptr(), pointer(weight), out.data_ptr(), rows, width},
+      where_of(h));
   return out;
 }
 
@@ -66,18 +64,10 @@ ActivationGradients activation_backward(const at::Tensor& h, const at::Tensor& w
   const int64_t rows = h.size(0), width = h.size(1) / 2;
   ActivationGradients result{at::empty_like(h), at::empty_like(dout),
                              weight.defined() ? at::empty_like(weight) : at::Tensor()};
-  if (spec.kind == Activation::Silu) {
-    kernels::swiglu_backward(
-        {element_of(h), h.data_ptr(), pointer(weight), dout.data_ptr(), result.dh.data_ptr(),
-         result.out.data_ptr(), pointer(result.dweight), rows, width},
-        where_of(h));
-  } else {
-    kernels::clamped_glu_backward(
-        {element_of(h), h.data_ptr(), pointer(weight), dout.data_ptr(), result.dh.data_ptr(),
-         result.out.data_ptr(), pointer(result.dweight), rows, width,
-         static_cast<float>(spec.alpha), static_cast<float>(spec.limit)},
-        where_of(h));
-  }
+  kernels::glu_backward(
+      {element_of(h), rule_of(spec), h.data_ptr(), pointer(weight), dout.data_ptr(),
+       result.dh.data_ptr(), result.out.data_ptr(), pointer(result.dweight), rows, width},
+      where_of(h));
   return result;
 }
 

@@ -4,15 +4,13 @@
 #include <ATen/ATen.h>
 
 #include "moue/error.h"
-#include "moue/family.h"
 
 namespace moue {
 
-std::vector<at::Tensor> read_corrections(const Checkpoint& checkpoint, const ModelSpec& spec,
-                                         const Pool& pool, bool is_moue) {
+std::vector<at::Tensor> read_corrections(const Checkpoint& checkpoint, const Claims& claims,
+                                         const ModelSpec& spec, const Pool& pool, bool is_moue) {
   std::vector<at::Tensor> corrections(pool.slots.size());
   if (!spec.router.correction) return corrections;
-  const Claims claims = claim(checkpoint, family_of(checkpoint.config()));
   for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
     std::vector<float> values(pool.slots[layer].size());
     const std::span home = std::span(values).first(pool.experts_per_layer);

@@ -85,15 +85,6 @@ at::Tensor rows_of_weight(const at::Tensor& weight_TK, const Call& call) {
   return rows;
 }
 
-// grad += left^T right, in float32 whatever the operands.
-void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& right) {
-  if (!grad.defined()) return;
-  if (left.scalar_type() == at::kFloat)
-    grad.addmm_(left.t(), right);
-  else
-    grad.add_(at::mm(left.t(), right));
-}
-
 // X = gain * xhat + bias by row, H = X [gate; up]^T
 at::Tensor pre_activation(const at::Tensor& xhat, const Call& call) {
   const at::Tensor x = gather(xhat, call, true);

@@ -20,12 +20,12 @@ at::Tensor to_tensor(const std::vector<float>& values, const at::Device& device)
 
 class TorchModel : public Model {
  public:
-  TorchModel(const Checkpoint& checkpoint, const ModelOptions& options)
+  TorchModel(const Checkpoint& checkpoint, const Claims& claims, const ModelOptions& options)
       : is_moue_(moue::is_moue(checkpoint.config())),
         spec_(spec_of(checkpoint)),
         pool_(is_moue_ ? read_pool(checkpoint.config()) : vanilla_pool(checkpoint.config(), spec_)),
         options_(options),
-        weights_(checkpoint, layout_of(checkpoint), options) {
+        weights_(checkpoint, layout_of(checkpoint, claims), options) {
     context_.spec = &spec_;
     context_.pool = &pool_;
     context_.is_moue = is_moue_;
@@ -34,7 +34,7 @@ class TorchModel : public Model {
       const std::vector<int64_t> wide(slots.begin(), slots.end());
       context_.slot_index.push_back(at::tensor(wide, at::kLong).to(options.device));
     }
-    load_state(checkpoint);
+    load_state(checkpoint, claims);
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -118,14 +118,13 @@ class TorchModel : public Model {
     return family_of(checkpoint.config()).spec(checkpoint.config());
   }
 
-  WeightLayout layout_of(const Checkpoint& checkpoint) const {
+  WeightLayout layout_of(const Checkpoint& checkpoint, const Claims& claims) const {
     if (is_moue_) check_pool(pool_, spec_.experts_per_token);
-    const Claims claims = claim(checkpoint, family_of(checkpoint.config()));
     return make_layout(checkpoint, claims, spec_, pool_, is_moue_);
   }
 
   // Visibility, pool bias and correction are state, not parameters.
-  void load_state(const Checkpoint& checkpoint) {
+  void load_state(const Checkpoint& checkpoint, const Claims& claims) {
     Visibility visibility = closed_visibility(pool_);
     std::vector<float> bias(pool_.num_physical(), 0.0f);
     const auto floats = [&](const std::string& name) {
@@ -142,7 +141,8 @@ class TorchModel : public Model {
       bias = floats(names::kPoolBias);
     }
     context_.pool_bias = to_tensor(bias, options_.device);
-    for (const at::Tensor& correction : read_corrections(checkpoint, spec_, pool_, is_moue_))
+    for (const at::Tensor& correction :
+         read_corrections(checkpoint, claims, spec_, pool_, is_moue_))
       context_.correction.push_back(correction.defined() ? correction.to(options_.device)
                                                          : correction);
     set_visibility(visibility);
@@ -249,7 +249,8 @@ void spread(int64_t size, int64_t grain, void (*body)(void*, int64_t, int64_t), 
 
 std::unique_ptr<Model> Model::open(const Checkpoint& checkpoint, const ModelOptions& options) {
   kernels::set_parallel_for(spread);
-  return std::make_unique<TorchModel>(checkpoint, options);
+  const Claims claims = claim(checkpoint, family_of(checkpoint.config()));
+  return std::make_unique<TorchModel>(checkpoint, claims, options);
 }
 
 }  // namespace moue

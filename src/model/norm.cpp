@@ -12,10 +12,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-at::TensorOptions floats(const at::Tensor& x) {
-  return x.options().dtype(at::kFloat).requires_grad(false);
-}
-
 struct RmsNorm : Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_in,
                             const std::optional<at::Tensor>& gain_in, double eps) {

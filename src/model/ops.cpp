@@ -15,10 +15,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-at::TensorOptions floats(const at::Tensor& x) {
-  return x.options().dtype(at::kFloat).requires_grad(false);
-}
-
 constexpr int64_t kLogitElements = 1 << 21;  // of one chunk
 
 // What the two directions share and autograd does not see.
@@ -37,11 +33,7 @@ struct HeadCall : torch::CustomClassHolder {
     if (head.divisor != 1) dlogits.div_(head.divisor);
     at::mm_out(dx, dlogits, head.weight);
     if (dbias.defined()) at::Tensor(dbias).add_(dlogits.sum(0, false, at::kFloat));
-    if (!dweight.defined()) return;
-    if (dlogits.scalar_type() == at::kFloat)
-      at::Tensor(dweight).addmm_(dlogits.t(), x);
-    else
-      at::Tensor(dweight).add_(at::mm(dlogits.t(), x));
+    add_product(dweight, dlogits, x);
   }
 };
 
@@ -100,6 +92,18 @@ kernels::Where where_of(const at::Tensor& x) {
   if (x.is_cuda()) return {true, c10::cuda::getCurrentCUDAStream(x.get_device()).stream()};
 #endif
   return {x.is_cuda(), nullptr};
+}
+
+at::TensorOptions floats(const at::Tensor& x) {
+  return x.options().dtype(at::kFloat).requires_grad(false);
+}
+
+void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& right) {
+  if (!grad.defined()) return;
+  if (left.scalar_type() == at::kFloat)
+    grad.addmm_(left.t(), right);
+  else
+    grad.add_(at::mm(left.t(), right));
 }
 
 std::optional<at::Tensor> maybe(const at::Tensor& x) {

@@ -5,12 +5,11 @@
 
 #include "bench/kernel_memory.h"
 #include "kernels/adamw.h"
-#include "kernels/clamped_glu.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/glu.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
-#include "kernels/swiglu.h"
 
 namespace moue::bench {
 namespace {
@@ -68,59 +67,30 @@ Case rope(Where where, Element e, const Shapes& s) {
                    2.0 * batch * length * row * size_of(e), m, kernels::rope, a, where);
 }
 
-Case swiglu_forward(Where where, Element e, const Shapes& s) {
+Case glu_forward(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
-  const kernels::SwigluForward a{
-      e, m->numbers(e, 2 * size), m->floats(rows), m->numbers(e, size), rows, s.expert_width};
-  return make_case("swiglu_forward", fmt::format("R {} F {}", rows, s.expert_width),
-                   3.0 * size * size_of(e), m, kernels::swiglu_forward, a, where);
+  const kernels::GluForward a{
+      e, {}, m->numbers(e, 2 * size), m->floats(rows), m->numbers(e, size), rows, s.expert_width};
+  return make_case("glu_forward", fmt::format("R {} F {}", rows, s.expert_width),
+                   3.0 * size * size_of(e), m, kernels::glu_forward, a, where);
 }
 
-Case swiglu_backward(Where where, Element e, const Shapes& s) {
+Case glu_backward(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
-  const kernels::SwigluBackward a{e,
-                                  m->numbers(e, 2 * size),
-                                  m->floats(rows),
-                                  m->numbers(e, size),
-                                  m->numbers(e, 2 * size),
-                                  m->numbers(e, size),
-                                  m->floats(rows),
-                                  rows,
-                                  s.expert_width};
-  return make_case("swiglu_backward", fmt::format("R {} F {}", rows, s.expert_width),
-                   6.0 * size * size_of(e), m, kernels::swiglu_backward, a, where);
-}
-
-constexpr float kAlpha = 1.702f, kLimit = 7.0f;  // gpt-oss
-
-Case clamped_glu_forward(Where where, Element e, const Shapes& s) {
-  auto m = std::make_shared<Memory>(where);
-  const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
-  const kernels::ClampedGluForward a{
-      e,    m->numbers(e, 2 * size), m->floats(rows), m->numbers(e, size),
-      rows, s.expert_width,          kAlpha,          kLimit};
-  return make_case("clamped_glu_forward", fmt::format("R {} F {}", rows, s.expert_width),
-                   3.0 * size * size_of(e), m, kernels::clamped_glu_forward, a, where);
-}
-
-Case clamped_glu_backward(Where where, Element e, const Shapes& s) {
-  auto m = std::make_shared<Memory>(where);
-  const int64_t rows = s.tokens * s.chosen, size = rows * s.expert_width;
-  const kernels::ClampedGluBackward a{e,
-                                      m->numbers(e, 2 * size),
-                                      m->floats(rows),
-                                      m->numbers(e, size),
-                                      m->numbers(e, 2 * size),
-                                      m->numbers(e, size),
-                                      m->floats(rows),
-                                      rows,
-                                      s.expert_width,
-                                      kAlpha,
-                                      kLimit};
-  return make_case("clamped_glu_backward", fmt::format("R {} F {}", rows, s.expert_width),
-                   6.0 * size * size_of(e), m, kernels::clamped_glu_backward, a, where);
+  const kernels::GluBackward a{e,
+                               {},
+                               m->numbers(e, 2 * size),
+                               m->floats(rows),
+                               m->numbers(e, size),
+                               m->numbers(e, 2 * size),
+                               m->numbers(e, size),
+                               m->floats(rows),
+                               rows,
+                               s.expert_width};
+  return make_case("glu_backward", fmt::format("R {} F {}", rows, s.expert_width),
+                   6.0 * size * size_of(e), m, kernels::glu_backward, a, where);
 }
 
 Case cross_entropy(Where where, Element e, const Shapes& s) {
@@ -194,9 +164,7 @@ Case copy_case(Where where, const Shapes& s) {
 }
 
 std::vector<Make> kernel_cases() {
-  std::vector<Make> cases = {rms_norm_forward,    rms_norm_backward, rope,
-                             swiglu_forward,      swiglu_backward,   clamped_glu_forward,
-                             clamped_glu_backward};
+  std::vector<Make> cases = {rms_norm_forward, rms_norm_backward, rope, glu_forward, glu_backward};
   for (const Make make : routing_cases()) cases.push_back(make);
   for (const Make make : {cross_entropy, adamw, sum_of_squares}) cases.push_back(make);
   return cases;
