@@ -13,6 +13,8 @@ struct Unpacked {
   Slice slice;
 };
 Unpacked unpacked(const Slice& slice);
+/// Under which name a tensor with this claim (row may be null) is then written; nothing for scales.
+std::optional<std::string> unpacked_name(const TensorInfo& tensor, const Claim& claim);
 Config without_packing(const Config& config);  ///< of a directory whose tensors are all Plain
 
 }  // namespace moue

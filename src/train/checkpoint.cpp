@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 #include <unordered_map>
 
 #include "checkpoint/index.h"
@@ -24,11 +23,8 @@ namespace {
 constexpr const char* kPoolFile = "model-moue.safetensors";
 constexpr const char* kTool = "moue";
 
-/// What is written in place of the source's tensors: by their names, and which are left out.
-struct Trained {
-  std::unordered_map<std::string, Stored> stored;
-  std::set<std::string> dropped;  ///< scales of tensors that are written unpacked
-};
+/// What is written in place of the source's tensors, by the name it is written under.
+using Trained = std::unordered_map<std::string, Stored>;
 
 // A piece of a parameter's master and its place in the tensor that holds it.
 struct Piece {
@@ -66,14 +62,14 @@ Trained trained_tensors(const std::vector<Parameter>& parameters) {
     Stored written{tensor->name, tensor->dtype, tensor->shape, {}};
     for (Piece& part : parts) {
       if (part.slice.packing == Packing::Plain) continue;
-      trained.dropped.insert(part.slice.scale->name);
       Unpacked plain = unpacked(part.slice);
       part.slice = plain.slice;
       written = {std::move(plain.name), Dtype::BF16, std::move(plain.shape), {}};
     }
     const at::ScalarType type = scalar_type(written.dtype, written.name);
     written.make = [parts = std::move(parts), type] { return assembled(parts, type); };
-    trained.stored.emplace(tensor->name, std::move(written));
+    const std::string name = written.name;
+    trained.emplace(name, std::move(written));
   }
   return trained;
 }
@@ -91,15 +87,15 @@ void add_visibility(const Model& model, Trained& trained) {
   for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
     const std::vector<double>& m = model.visibility()[layer];
     const std::string name = names::router_visibility(layer);
-    trained.stored.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
+    trained.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
   }
 }
 
 void add_pool_bias(Model& model, Trained& trained) {
   const at::Tensor bias = model.pool_bias();
-  trained.stored.insert_or_assign(names::kPoolBias,
-                                  Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
-                                         [bias] { return host_tensor(bias, at::kFloat).clone(); }});
+  trained.insert_or_assign(names::kPoolBias,
+                           Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
+                                  [bias] { return host_tensor(bias, at::kFloat).clone(); }});
 }
 
 void add_corrections(Model& model, Trained& trained) {
@@ -109,9 +105,9 @@ void add_corrections(Model& model, Trained& trained) {
     const std::string name = names::router_correction(layer);
     const at::Tensor foreign =
         all.narrow(0, model.pool().experts_per_layer, model.pool().num_foreign(layer));
-    trained.stored.insert_or_assign(
-        name, Stored{name, Dtype::F32, foreign.sizes().vec(),
-                     [foreign] { return host_tensor(foreign, at::kFloat).clone(); }});
+    trained.insert_or_assign(name, Stored{name, Dtype::F32, foreign.sizes().vec(), [foreign] {
+                                            return host_tensor(foreign, at::kFloat).clone();
+                                          }});
   }
 }
 
@@ -133,10 +129,13 @@ void write_weights(Model& model, const Checkpoint& source, const fs::path& direc
     add_corrections(model, trained);
   }
   std::vector<Stored> base, added;
-  for (const TensorInfo& tensor : source.tensors()) {
-    if (trained.dropped.contains(tensor.name)) continue;
-    const auto found = trained.stored.find(tensor.name);
-    Stored stored = found == trained.stored.end() ? untouched(source, tensor) : found->second;
+  const Claims claims = claim(source, family_of(source.config()));
+  for (size_t i = 0; i < source.tensors().size(); ++i) {
+    const TensorInfo& tensor = source.tensors()[i];
+    const std::optional<std::string> name = unpacked_name(tensor, claims.of_tensors()[i]);
+    if (!name) continue;
+    const auto found = trained.find(*name);
+    Stored stored = found == trained.end() ? untouched(source, tensor) : found->second;
     const bool is_small = is_pool_tensor(tensor.name) && !is_expert_tensor(tensor.name);
     (is_small ? added : base).push_back(std::move(stored));
   }
@@ -233,6 +232,10 @@ uint64_t StepWriter::bytes() const {
   for (const Parameter& parameter : model.parameters()) {
     const auto size = static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
     bytes += size * (needs_master(parameter) ? 3 : 2);
+    for (const DiskTensor& disk : parameter.disk) {
+      if (disk.slice.packing == Packing::Plain) continue;
+      bytes += static_cast<uint64_t>(disk.slice.rows * disk.slice.columns) * 2;  // as bfloat16
+    }
   }
   return bytes;
 }

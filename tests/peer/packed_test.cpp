@@ -68,3 +68,26 @@ TEST_CASE("what is trained from packed weights is written plain and opens again"
     CHECK_FALSE(same_numbers(logits_of(*before, tokens()), logits_of(*after, tokens())));
   }
 }
+
+TEST_CASE("a run on packed weights goes on from its plain steps", "[train]") {
+  for (const std::string name : {"fp8", "mxfp4"}) {
+    INFO(name);
+    PicoRun run;
+    const fs::path source = "tests/golden/packed/" + name;
+    TrainOptions options = run.options;
+    options.control = true;
+    options.steps = 4;
+    train_model(source, run.out("whole"), options);
+    TrainOptions half = options;
+    half.stop_after = 2;
+    train_model(source, run.out("half"), half);
+    half.stop_after = 0;
+    half.resume = true;
+    train_model(source, run.out("half"), half);
+    CHECK(differing_files(run.out("whole") / "step-000004", run.out("half") / "step-000004") ==
+          std::vector<std::string>());
+    // Control: an earlier step is another one.
+    CHECK_FALSE(
+        differing_files(run.out("whole") / "step-000004", run.out("half") / "step-000002").empty());
+  }
+}
