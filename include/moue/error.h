@@ -21,10 +21,24 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
+/// The disk refused: full, failing, gone. What was complete can be kept for another try. Exit
+/// code 2.
+class DiskError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Throws Error with the house message: "[stage] what is wrong, seen, wanted; what to do".
 template <class... Args>
 [[noreturn]] void fail(std::string_view stage, fmt::format_string<Args...> text, Args&&... args) {
   throw Error(fmt::format("[{}] {}", stage, fmt::format(text, std::forward<Args>(args)...)));
+}
+
+/// The same, as a DiskError.
+template <class... Args>
+[[noreturn]] void fail_disk(std::string_view stage, fmt::format_string<Args...> text,
+                            Args&&... args) {
+  throw DiskError(fmt::format("[{}] {}", stage, fmt::format(text, std::forward<Args>(args)...)));
 }
 
 }  // namespace moue

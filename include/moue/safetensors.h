@@ -14,6 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "moue/digest.h"
+
 namespace moue {
 
 /// Element types of the format, in its own order of size.
@@ -91,11 +93,6 @@ struct TensorView {
   Dtype dtype = Dtype::F32;
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
-};
-
-struct FileDigest {
-  uint64_t bytes = 0;
-  std::string sha256;  ///< 64 lower-case hexadecimal digits
 };
 
 /// Writes tensors in the given order with an aligned data start, and syncs the file. The file must

@@ -4,23 +4,18 @@
 
 #include "checkpoint/index.h"
 #include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <system_error>
 
 namespace moue {
 namespace fs = std::filesystem;
 namespace {
 
 std::string name_of(const fs::path& path) { return printable(path.native(), 400); }
-
-bool stands(const fs::path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
-}
 
 bool is_weight_file(std::string_view name) {
   constexpr std::array<std::string_view, 7> kEndings = {
@@ -32,28 +27,22 @@ bool is_weight_file(std::string_view name) {
 // Files that are carried along with a model: no weights, no description of weights.
 std::vector<std::string> list_other_files(const fs::path& directory) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    std::error_code ignored;
-    const std::string name = entry.path().filename().native();
-    if (!entry.is_regular_file(ignored) || is_weight_file(name)) continue;
+  for (const std::string& name : names_in(directory, "checkpoint")) {
+    if (is_weight_file(name) || !is_file(directory / name)) continue;
     if (name != "config.json" && name != "moue-manifest.json") names.push_back(name);
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 
 void check_directory(const fs::path& directory) {
-  std::error_code error;
-  const fs::file_status status = fs::status(directory, error);
-  if (status.type() == fs::file_type::not_found) {
+  if (!is_folder(directory)) {
+    if (is_file(directory)) {
+      fail("checkpoint", "{} is not a directory, wanted the one that holds config.json",
+           name_of(directory));
+    }
     fail("checkpoint", "{} is not there, wanted a model directory", name_of(directory));
   }
-  if (status.type() != fs::file_type::directory) {
-    fail("checkpoint", "{} is not a directory, wanted the one that holds config.json",
-         name_of(directory));
-  }
-  fs::directory_iterator readable(directory, error);
-  if (error) fail("checkpoint", "{} cannot be read: {}", name_of(directory), error.message());
+  names_in(directory, "checkpoint");  // whether it can be read
   if (!stands(directory / "config.json")) {
     fail("checkpoint", "{} has no config.json, wanted a model directory", name_of(directory));
   }
@@ -61,11 +50,9 @@ void check_directory(const fs::path& directory) {
 
 [[noreturn]] void fail_without_weights(const fs::path& directory) {
   std::vector<std::string> others;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const std::string name = entry.path().filename().native();
+  for (const std::string& name : names_in(directory, "checkpoint")) {
     if (is_weight_file(name)) others.push_back(in_quotes(name));
   }
-  std::sort(others.begin(), others.end());
   fail(
       "checkpoint", "{} has neither {} nor {}{}", name_of(directory), kSingleFile, kIndexFile,
       others.empty() ? "" : "; it holds " + join_some(others, 5) + ", convert them to safetensors");
@@ -91,12 +78,11 @@ void require_shards(const fs::path& directory, const Index& index) {
   std::vector<std::string> missing;
   for (const std::string& shard : index.files) {
     const fs::path path = directory / shard;
-    std::error_code ignored;
+    fs::path target;
     if (!stands(path)) {
       missing.push_back(in_quotes(shard));
-    } else if (!fs::exists(path, ignored) && fs::is_symlink(path, ignored)) {
-      missing.push_back(in_quotes(shard) + " (a link to " +
-                        name_of(fs::read_symlink(path, ignored)) + ")");
+    } else if (leads_nowhere(path, target)) {
+      missing.push_back(in_quotes(shard) + " (a link to " + name_of(target) + ")");
     }
   }
   if (missing.empty()) return;

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/sha256.h"
 #include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 
 #include <nlohmann/json.hpp>
@@ -125,8 +126,7 @@ class ManifestReader {
 // What is wrong with one listed file; empty where nothing is.
 std::string file_fault(const ManifestFile& file, const fs::path& directory, bool hash) {
   const std::string name = in_quotes(file.name);
-  std::error_code ignored;
-  if (!fs::exists(directory / file.name, ignored)) return fmt::format("{} is missing", name);
+  if (!stands(directory / file.name)) return fmt::format("{} is missing", name);
   try {
     const uint64_t size = InputFile(directory / file.name, "manifest").size();
     if (size != file.size)
@@ -179,12 +179,9 @@ std::vector<std::string> manifest_faults(const Manifest& manifest, const fs::pat
     }
   }
   std::vector<std::string> unlisted;
-  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-    if (entry.is_directory() && !entry.is_symlink()) continue;
-    const std::string name = entry.path().lexically_relative(directory).native();
+  for (const std::string& name : files_below(directory, "manifest")) {
     if (!listed.contains(name)) unlisted.push_back(in_quotes(name) + " is not listed");
   }
-  std::sort(unlisted.begin(), unlisted.end());
   faults.insert(faults.end(), unlisted.begin(), unlisted.end());
   return faults;
 }

@@ -106,6 +106,9 @@ class Writer {
          const std::map<std::string, std::string>& metadata)
       : header_(checked_header(file, tensors, metadata)),
         output_(file, "safetensors", OutputFile::Existing::Refuse) {
+    uint64_t bytes = header_.size();
+    for (const Described& tensor : tensors) bytes += tensor.bytes;
+    output_.reserve(bytes);
     put(std::as_bytes(std::span(header_)));
   }
 

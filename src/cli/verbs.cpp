@@ -1,11 +1,11 @@
 // Each verb: reads its files, calls the library, writes its result.
 #include "cli/verbs.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "core/files.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "moue/inspect.h"
 #include "moue/log.h"
@@ -19,16 +19,13 @@ constexpr const char* kResolvedBy = "# The last run's recipe, as moue resolved i
 
 /// A result is replaced only where the user named the file himself.
 void refuse_existing(const Recipe& recipe, const char* key, const fs::path& file) {
-  std::error_code ignored;
-  if (recipe.given.contains(key) || !fs::exists(fs::symlink_status(file, ignored))) return;
+  if (recipe.given.contains(key) || !stands(file)) return;
   fail(recipe.verb, "{} exists; name it with --out to replace it, or name another", file.string());
 }
 
-/// Makes the directory a result is written into; what cannot be made is named by the write that
-/// follows.
+/// Makes the directory a result is written into.
 void make_parent(const fs::path& file) {
-  std::error_code ignored;
-  if (file.has_parent_path()) fs::create_directories(file.parent_path(), ignored);
+  if (file.has_parent_path()) make_directories(file.parent_path(), "files");
 }
 
 void write_text(const fs::path& file, const std::string& text) {
@@ -126,9 +123,7 @@ Report run_validate(const Recipe& recipe) {
 void keep_recipe(const Recipe& recipe) {
   if (recipe.out.empty() || recipe.verb == "inspect") return;
   const fs::path file = recipe.out / "recipe.toml";
-  std::string first;
-  std::ifstream stream(file);
-  if (std::getline(stream, first) && first + "\n" != kResolvedBy) return;
+  if (stands(file) && !read_whole_file(file, "recipe").starts_with(kResolvedBy)) return;
   write_text(file, kResolvedBy + resolved(recipe, ""));
 }
 

@@ -2,9 +2,11 @@
 // whole.
 #include "moue/convert.h"
 
+#include "convert/job.h"
 #include "convert/linked.h"
 #include "convert/values.h"
-#include "core/files.h"
+#include "core/staging.h"
+#include "core/stop.h"
 #include "moue/error.h"
 #include "moue/family.h"
 
@@ -168,14 +170,17 @@ Report convert(const Checkpoint& source, const Plan& plan, const Statistics* sta
   Pool pool = plan.pool;
   pool.calibrated = statistics != nullptr;
 
-  Staging staging(out);
-  const std::vector<NewTensor> experts = new_tensors(claims, pool, spec);
-  require_space(staging.path(), bytes_to_write(source, pool, spec, experts));
-  const auto values =
-      closed_values(source, claims, pool, spec, statistics, static_cast<uint64_t>(options.seed));
-  const Linked linked =
-      write_linked(source, pool, spec, values, experts, options.recipe, staging.path());
-  staging.commit();
+  const StopSignals stop;
+  Staging staging(out, job_key(source, pool, statistics, options));
+  Linked linked;
+  staging.finish([&] {
+    const std::vector<NewTensor> experts = new_tensors(claims, pool, spec);
+    const uint64_t bytes = bytes_to_write(source, pool, spec, experts);
+    require_space(staging.path(), bytes - std::min(bytes, staging.kept_bytes()));
+    const auto values =
+        closed_values(source, claims, pool, spec, statistics, static_cast<uint64_t>(options.seed));
+    linked = write_linked(source, pool, spec, values, experts, options.recipe, staging);
+  });
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   return report_of(source, pool, linked, staging.target(), took.count());
 }

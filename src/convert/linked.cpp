@@ -5,6 +5,7 @@
 #include "checkpoint/manifest.h"
 #include "core/files.h"
 #include "core/sha256.h"
+#include "core/stop.h"
 #include "core/text.h"
 #include "moue/error.h"
 #include "moue/log.h"
@@ -58,18 +59,30 @@ uint64_t total_bytes(std::span<const NewTensor> tensors) {
 
 class Writer {
  public:
-  Writer(const Checkpoint& source, const fs::path& directory)
-      : source_(source), directory_(directory) {}
+  Writer(const Checkpoint& source, Staging& staging)
+      : source_(source), staging_(staging), directory_(staging.path()) {}
+
+  void reserve(const std::vector<PoolTensor>& tensors, std::span<const NewTensor> experts) const {
+    std::vector<Reservation> files = {{kNewFile, 0}};
+    for (const PoolTensor& tensor : tensors)
+      files[0].bytes += elements(tensor.shape) * sizeof(float);
+    const auto shards = shards_of(experts);
+    for (size_t i = 0; i < shards.size(); ++i) {
+      files.push_back({expert_file(i, shards.size()), total_bytes(shards[i])});
+    }
+    std::erase_if(files, [&](const Reservation& file) { return staging_.has(file.name); });
+    reserve_files(directory_, files);
+  }
 
   void link_shards() {
     for (size_t i = 0; i < source_.files().size(); ++i) {
       const std::string& from = source_.file_names()[i];
       const std::string name = shard_name(from);
       const uint64_t bytes = source_.files()[i].size();
-      const LinkKind how = link_file(source_.directory() / from, directory_ / name);
+      stop_if_asked("convert");
+      const LinkKind how = linked(from, name, bytes);
       log_line("convert", "{}: {} of the source's {}", name, to_string(how), from);
       result_.files.push_back({name, from, how, bytes, true});
-      if (how == LinkKind::Copy) result_.written += bytes;
       manifest_.files.push_back({name, bytes, {}});
       manifest_.source_files.push_back({from, bytes, {}});
     }
@@ -93,13 +106,14 @@ class Writer {
     for (size_t i = 0; i < tensors.size(); ++i) {
       streams.push_back({tensors[i].name, Dtype::F32, tensors[i].shape,
                          [&values, &make = make[i]](uint64_t from, std::span<std::byte> out) {
+                           stop_if_asked("convert");
                            if (from == 0) values = make();
                            std::ranges::copy(
                                std::as_bytes(std::span(values)).subspan(from, out.size()),
                                out.begin());
                          }});
     }
-    add_written(kNewFile, stream_safetensors(directory_ / kNewFile, streams));
+    stream(kNewFile, streams);
   }
 
   void write_experts(std::span<const NewTensor> tensors) {
@@ -110,6 +124,7 @@ class Writer {
       for (const NewTensor& tensor : shards[i]) {
         streams.push_back(
             {tensor.name, tensor.dtype, tensor.shape, [&](uint64_t from, std::span<std::byte> out) {
+               stop_if_asked("convert");
                const uint64_t row = tensor.row_bytes();
                read_rows(source_, tensor, static_cast<int64_t>(from / row),
                          static_cast<int64_t>(out.size() / row), out);
@@ -117,10 +132,8 @@ class Writer {
                log_progress(progress);
              }});
       }
-      const std::string name =
-          fmt::format("{}-{:05}-of-{:05}.safetensors", kExpertFiles, i + 1, shards.size());
-      add_written(name, stream_safetensors(directory_ / name, streams));
-      expert_files_.push_back(name);
+      expert_files_.push_back(expert_file(i, shards.size()));
+      stream(expert_files_.back(), streams);
     }
   }
 
@@ -165,9 +178,29 @@ class Writer {
   }
 
  private:
-  void add_written(const std::string& name, const FileDigest& digest) {
-    manifest_.files.push_back({name, digest.bytes, digest.sha256});
-    result_.written += digest.bytes;
+  static std::string expert_file(size_t shard, size_t shards) {
+    return fmt::format("{}-{:05}-of-{:05}.safetensors", kExpertFiles, shard + 1, shards);
+  }
+
+  // Links cost nothing and are made anew; a copy that an earlier run completed stays.
+  LinkKind linked(const std::string& from, const std::string& name, uint64_t bytes) {
+    if (staging_.has(name)) return LinkKind::Copy;
+    const LinkKind how = link_file(source_.directory() / from, directory_ / name);
+    if (how == LinkKind::Copy) {
+      staging_.done(name, {bytes, ""});
+      result_.written += bytes;
+    }
+    return how;
+  }
+
+  void stream(const std::string& name, std::span<const TensorStream> tensors) {
+    std::optional<FileDigest> digest = staging_.has(name);
+    if (!digest) {
+      digest = stream_safetensors(directory_ / name, tensors);
+      staging_.done(name, *digest);
+      result_.written += digest->bytes;
+    }
+    manifest_.files.push_back({name, digest->bytes, digest->sha256});
   }
 
   void write(std::string_view name, const std::string& text) {
@@ -183,6 +216,7 @@ class Writer {
   }
 
   const Checkpoint& source_;
+  Staging& staging_;
   const fs::path& directory_;
   std::vector<std::string> expert_files_;
   Manifest manifest_;
@@ -223,9 +257,10 @@ uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelS
 
 Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                     const std::vector<MakeValues>& values, std::span<const NewTensor> experts,
-                    const std::string& recipe, const fs::path& directory) {
+                    const std::string& recipe, Staging& staging) {
   const std::vector<PoolTensor> tensors = pool_tensors(pool, spec);
-  Writer writer(source, directory);
+  Writer writer(source, staging);
+  writer.reserve(tensors, experts);
   writer.link_shards();
   writer.copy_others();
   writer.write_pool(tensors, values);

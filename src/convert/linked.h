@@ -8,6 +8,7 @@
 
 #include "convert/link.h"
 #include "convert/values.h"
+#include "core/staging.h"
 #include "moue/checkpoint.h"
 #include "moue/pool.h"
 #include "pool/new_experts.h"
@@ -39,10 +40,10 @@ void check_names(const Checkpoint& source);
 uint64_t bytes_to_write(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                         std::span<const NewTensor> experts);
 
-/// Fills an empty directory, manifest included. `values` are those of pool_tensors(pool, spec), in
+/// Fills a staging directory, manifest included. `values` are those of pool_tensors(pool, spec), in
 /// its order; `experts` are streamed from the source.
 Linked write_linked(const Checkpoint& source, const Pool& pool, const ModelSpec& spec,
                     const std::vector<MakeValues>& values, std::span<const NewTensor> experts,
-                    const std::string& recipe, const std::filesystem::path& directory);
+                    const std::string& recipe, Staging& staging);
 
 }  // namespace moue

@@ -1,34 +1,23 @@
-// Files read by checked, positioned reads; files written beside their name, synced, then renamed.
+// Files read by checked, positioned reads; what surrounds a write: space, syncs, renames, locks.
 #include "core/files.h"
 
+#include "core/disk.h"
 #include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <system_error>
+#include <utility>
 
 namespace moue {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kLargestTransfer = size_t{1} << 30;  // Linux moves at most 2 GiB at a time
-
-std::string reason(int error) { return std::generic_category().message(error); }
-
 std::string name_of(const fs::path& path) { return printable(path.native(), 400); }
-
-std::string mib_text(uint64_t bytes) {
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
-}
 
 std::string_view kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
@@ -38,20 +27,18 @@ std::string_view kind_of(mode_t mode) {
 }
 
 [[noreturn]] void fail_open(const fs::path& path, std::string_view stage, int error) {
-  std::error_code ignored;
-  if (error == ENOENT && fs::is_symlink(fs::symlink_status(path, ignored))) {
-    fail(stage, "{} is a link to {}, which is not there", name_of(path),
-         name_of(fs::read_symlink(path, ignored)));
+  fs::path target;
+  if (error == ENOENT && disk::read_link(path, target) == 0) {
+    fail(stage, "{} is a link to {}, which is not there", name_of(path), name_of(target));
   }
   if (error == ENOENT) fail(stage, "{} is not there", name_of(path));
   if (error == ENXIO)
     fail(stage, "{} is a socket or a device, wanted a regular file", name_of(path));
-  fail(stage, "{} cannot be opened: {}", name_of(path), reason(error));
+  fail_disk(stage, "{} cannot be opened: {}", name_of(path), error_text(error));
 }
 
-fs::path parent_of(const fs::path& path) {
-  const fs::path parent = path.parent_path();
-  return parent.empty() ? fs::path(".") : parent;
+int64_t nanoseconds(const timespec& time) {
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 }  // namespace
@@ -67,36 +54,34 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 int Descriptor::release() { return std::exchange(fd_, -1); }
 
 void Descriptor::reset() {
-  if (fd_ >= 0) ::close(release());
+  if (fd_ >= 0) disk::close(release());
 }
 
 InputFile::InputFile(fs::path path, std::string_view stage)
     : path_(std::move(path)), stage_(stage) {
   // O_NONBLOCK: a FIFO without a writer would otherwise hold us forever.
-  fd_ = Descriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  fd_ = Descriptor(disk::open(path_, O_RDONLY | O_NONBLOCK));
   if (fd_.get() < 0) fail_open(path_, stage_, errno);
   struct stat status {};
-  if (::fstat(fd_.get(), &status) != 0) fail_open(path_, stage_, errno);
+  if (disk::fstat(fd_.get(), status) != 0) fail_open(path_, stage_, errno);
   if (!S_ISREG(status.st_mode)) {
     fail(stage_, "{} is {}, wanted a regular file", name_of(path_), kind_of(status.st_mode));
   }
-  size_ = static_cast<uint64_t>(status.st_size);
+  identity_ = {status.st_ino, static_cast<uint64_t>(status.st_size), nanoseconds(status.st_mtim),
+               nanoseconds(status.st_ctim)};
 }
 
 void InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   for (size_t done = 0; done < out.size();) {
-    const size_t want = std::min(out.size() - done, kLargestTransfer);
-    const ssize_t got =
-        ::pread(fd_.get(), out.data() + done, want, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = disk::pread(fd_.get(), out.data() + done, out.size() - done, offset + done);
     if (got < 0) {
-      fail(stage_, "{} cannot be read at byte {}: {}", name_of(path_), offset + done,
-           reason(errno));
+      fail_disk(stage_, "{} cannot be read at byte {}: {}", name_of(path_), offset + done,
+                error_text(errno));
     }
     if (got == 0) {
       fail(stage_,
            "{} ends at byte {}, wanted {} bytes as when it was opened; is it being written?",
-           name_of(path_), offset + done, size_);
+           name_of(path_), offset + done, size());
     }
     done += static_cast<size_t>(got);
   }
@@ -118,113 +103,68 @@ fs::path partial_path(const fs::path& target) {
   return parent_of(plain) / ("." + plain.filename().native() + ".moue-partial");
 }
 
+bool is_unable(int error) {
+  constexpr std::array kUnable = {EOPNOTSUPP, ENOSYS, EINVAL, ENODEV, ENOTTY, EXDEV, EPERM, EMLINK};
+  return std::find(kUnable.begin(), kUnable.end(), error) != kUnable.end();
+}
+
 bool lock_partial(const Descriptor& fd, const fs::path& path) {
   // A file system without locks (some network ones) is trusted to have one writer.
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
+  if (disk::lock(fd.get()) != 0 && errno == EWOULDBLOCK) return false;
   struct stat ours {
   }, named{};
-  return ::fstat(fd.get(), &ours) == 0 && ::lstat(path.c_str(), &named) == 0 &&
-         ours.st_ino == named.st_ino && ours.st_dev == named.st_dev;
+  if (disk::fstat(fd.get(), ours) != 0 || (disk::lstat(path, named) != 0 && errno != ENOENT)) {
+    fail_disk("files", "{} cannot be looked up: {}", name_of(path), error_text(errno));
+  }
+  return ours.st_ino == named.st_ino && ours.st_dev == named.st_dev;
 }
 
-OutputFile::OutputFile(fs::path path, std::string_view stage, Existing existing)
-    : path_(std::move(path)), partial_(partial_path(path_)), stage_(stage), existing_(existing) {
-  struct stat status {};
-  if (existing_ == Existing::Refuse && ::lstat(path_.c_str(), &status) == 0) {
-    fail(stage_, "{} exists, wanted a new file; remove it or choose another name", name_of(path_));
+void replace_file(const fs::path& from, const fs::path& to, std::string_view stage) {
+  if (disk::rename(from, to) != 0) {
+    const int error = errno;
+    disk::unlink(from);
+    fail_disk(stage, "{} cannot be put in place: {}", name_of(to), error_text(error));
   }
-  Descriptor fd(
-      ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
-  if (fd.get() < 0) {
-    fail(stage_, "{} cannot be created: {}", name_of(path_), reason(errno));
-  }
-  if (!lock_partial(fd, partial_)) {
-    fail(stage_, "{} is being written by another process", name_of(path_));
-  }
-  if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink != 1 ||
-      ::ftruncate(fd.get(), 0) != 0) {
-    fail(stage_, "{} is in the way of {}; remove it", name_of(partial_), name_of(path_));
-  }
-  fd_ = std::move(fd);
-}
-
-OutputFile::~OutputFile() {
-  if (fd_.get() >= 0) ::unlink(partial_.c_str());
-}
-
-void OutputFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd_.get(), bytes.data(), std::min(bytes.size(), kLargestTransfer));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) {
-      fail(stage_, "{} could not be written after {}: {}; nothing of it was kept", name_of(path_),
-           mib_text(written_), reason(errno));
-    }
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    written_ += static_cast<uint64_t>(put);
-  }
-}
-
-void OutputFile::commit() {
-  if (::fsync(fd_.get()) != 0) {
-    fail(stage_, "{} could not be brought to disk: {}; nothing of it was kept", name_of(path_),
-         reason(errno));
-  }
-  if (existing_ == Existing::Refuse) {
-    rename_new(partial_, path_, stage_);
-  } else if (::rename(partial_.c_str(), path_.c_str()) != 0) {
-    fail(stage_, "{} cannot be put in place: {}", name_of(path_), reason(errno));
-  }
-  fd_.reset();
-  sync_path(parent_of(path_), stage_);
-}
-
-void write_file_whole(const fs::path& file, std::span<const std::byte> bytes) {
-  OutputFile output(file, "files", OutputFile::Existing::Replace);
-  output.write(bytes);
-  output.commit();
-}
-
-void write_file_whole(const fs::path& file, std::string_view text) {
-  write_file_whole(file, std::as_bytes(std::span(text)));
+  sync_path(parent_of(to), stage);
 }
 
 void rename_new(const fs::path& from, const fs::path& to, std::string_view stage) {
-  int rc = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
+  int rc = disk::rename_new(from, to);
   if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {  // a file system without that flag
-    struct stat status {};
-    if (::lstat(to.c_str(), &status) == 0) {
+    if (stands(to)) {
       errno = EEXIST;
     } else {
-      rc = ::rename(from.c_str(), to.c_str());
+      rc = disk::rename(from, to);
     }
   }
-  if (rc != 0) fail(stage, "{} cannot be put in place: {}", name_of(to), reason(errno));
+  if (rc != 0 && errno == EEXIST) {
+    fail(stage, "{} cannot be put in place: {}", name_of(to), error_text(errno));
+  }
+  if (rc != 0) fail_disk(stage, "{} cannot be put in place: {}", name_of(to), error_text(errno));
 }
 
 void sync_path(const fs::path& path, std::string_view stage) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  const Descriptor fd(disk::open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
   // EINVAL: the file system has nothing to sync here.
-  if (fd.get() < 0 || (::fsync(fd.get()) != 0 && errno != EINVAL)) {
-    fail(stage, "{} could not be brought to disk: {}", name_of(path), reason(errno));
+  if (fd.get() < 0 || (disk::sync(fd.get()) != 0 && errno != EINVAL)) {
+    fail_disk(stage, "{} could not be brought to disk: {}", name_of(path), error_text(errno));
   }
 }
 
 void require_space(const fs::path& directory, uint64_t bytes) {
   fs::path there = directory.lexically_normal();
-  std::error_code ignored;
-  while (!fs::exists(there, ignored)) {
-    if (!there.has_relative_path() || there.parent_path() == there) break;
-    there = parent_of(there);
+  while (!there.empty() && !stands(there) && there.parent_path() != there) {
+    there = there.parent_path();
   }
+  if (there.empty()) there = ".";
   struct statvfs status {};
-  if (::statvfs(there.c_str(), &status) != 0) {
-    fail("files", "{}: free space is unknown: {}", name_of(there), reason(errno));
+  if (disk::space(there, status) != 0) {
+    fail_disk("files", "{}: free space is unknown: {}", name_of(there), error_text(errno));
   }
   const uint64_t free = uint64_t{status.f_bavail} * status.f_frsize;
   if (free < bytes) {
-    fail("files", "{} has {} free, wanted {}; free some space or write to another disk",
-         name_of(there), mib_text(free), mib_text(bytes));
+    fail_disk("files", "{} has {} free, wanted {}; free some space or write to another disk",
+              name_of(there), mib_text(free), mib_text(bytes));
   }
 }
 

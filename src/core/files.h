@@ -1,6 +1,7 @@
 // Files read with checks and written whole or not at all.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -26,21 +27,33 @@ class Descriptor {
   int fd_;
 };
 
+/// What tells whether a file is still the one it was, and as it was.
+struct FileIdentity {
+  uint64_t inode = 0;
+  uint64_t size = 0;
+  int64_t modified_ns = 0;  ///< its bytes
+  int64_t changed_ns = 0;   ///< its bytes, names, owner or mode
+  bool operator==(const FileIdentity&) const = default;
+};
+
 /// A regular file open for positioned reads. `stage` (a literal) opens its messages.
 class InputFile {
  public:
   /// Follows links. Throws Error for what is missing, forbidden, or no regular file; never blocks.
   InputFile(std::filesystem::path path, std::string_view stage);
   const std::filesystem::path& path() const { return path_; }
-  uint64_t size() const { return size_; }  ///< when it was opened
-  /// Fills `out` from `offset`. Throws Error where the file ends before. Safe from several threads.
+  uint64_t size() const { return identity_.size; }            ///< when it was opened
+  const FileIdentity& identity() const { return identity_; }  ///< when it was opened
+  int descriptor() const { return fd_.get(); }
+  /// Fills `out` from `offset`. Throws Error where the file ends before, DiskError where the disk
+  /// fails. Safe from several threads.
   void read_at(uint64_t offset, std::span<std::byte> out) const;
 
  private:
   std::filesystem::path path_;
   std::string_view stage_;
   Descriptor fd_;
-  uint64_t size_ = 0;
+  FileIdentity identity_;
 };
 
 /// The bytes of a regular file of at most `most` bytes.
@@ -49,7 +62,7 @@ std::string read_whole_file(const std::filesystem::path& file, std::string_view 
 
 /// A file under construction: lies beside its name as ".NAME.moue-partial" until commit(). Not
 /// committed means removed. What a killed run left under that name is overwritten; a live one's is
-/// refused.
+/// refused. Throws DiskError.
 class OutputFile {
  public:
   enum class Existing : uint8_t { Refuse, Replace };
@@ -57,62 +70,75 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
   ~OutputFile();
+
+  /// Takes the blocks of so many bytes now, so that a full disk is noticed before the first of
+  /// them is written; nothing where the file system cannot.
+  void reserve(uint64_t bytes);
+  /// After what write() and copy_from() wrote last.
   void write(std::span<const std::byte> bytes);
+  void copy_from(const InputFile& from, uint64_t offset, uint64_t bytes);
+  /// Anywhere, safe from several threads. All pieces together must cover the file, each byte once.
+  void write_at(uint64_t offset, std::span<const std::byte> bytes);
   /// Syncs the file, gives it its name, syncs the directory.
   void commit();
 
  private:
+  void covered(uint64_t end, uint64_t bytes);
+  void copy_through_memory(const InputFile& from, uint64_t offset, uint64_t bytes);
+
   std::filesystem::path path_;
   std::filesystem::path partial_;
   std::string_view stage_;
   Existing existing_;
   Descriptor fd_;
-  uint64_t written_ = 0;
+  uint64_t next_ = 0;                // where write() goes on
+  std::atomic<uint64_t> end_ = 0;    // of the last byte written
+  std::atomic<uint64_t> bytes_ = 0;  // of all pieces
 };
 
 /// Replaces or creates a file: temporary file, fsync, rename, fsync of the directory.
 void write_file_whole(const std::filesystem::path& file, std::span<const std::byte> bytes);
 void write_file_whole(const std::filesystem::path& file, std::string_view text);
 
-/// A directory under construction: lies beside its target as ".NAME.moue-partial" until commit(). A
-/// stale one is removed at the start, and said so in the log. Not committed means removed, with the
-/// parents it made.
-class Staging {
- public:
-  /// Throws Error where the target exists, in any form, or another process is making it.
-  explicit Staging(std::filesystem::path target);
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-  ~Staging();
-  const std::filesystem::path& path() const { return partial_; }
-  const std::filesystem::path& target() const { return target_; }
-  /// Syncs every file and directory, renames, syncs the parent. Refuses a target that appeared
-  /// meanwhile.
-  void commit();
+/// Makes `to`, which must not exist, an independent copy.
+void copy_file_whole(const std::filesystem::path& from, const std::filesystem::path& to,
+                     std::string_view stage);
 
- private:
-  void make_parents();
-  void take();
-
-  std::filesystem::path target_;
-  std::filesystem::path partial_;
-  std::vector<std::filesystem::path> made_parents_;  // outermost first
-  Descriptor lock_;
-};
+/// Writes text at the end of a file open for appending. Throws DiskError.
+void append(const Descriptor& file, std::string_view text, const std::filesystem::path& path,
+            std::string_view stage);
 
 /// ".NAME.moue-partial" beside `target`; "out/" and "out" are one target.
 std::filesystem::path partial_path(const std::filesystem::path& target);
 
-/// Throws Error where the file system of `directory` (or its nearest existing parent) has fewer
+/// Throws DiskError where the file system of `directory` (or its nearest existing parent) has fewer
 /// free bytes.
 void require_space(const std::filesystem::path& directory, uint64_t bytes);
+
+struct Reservation {
+  std::string name;
+  uint64_t bytes = 0;
+};
+
+/// Takes the blocks of files that OutputFiles in this directory will then fill. Throws DiskError
+/// where they do not all fit, having given back those taken; nothing where the file system cannot.
+void reserve_files(const std::filesystem::path& directory, std::span<const Reservation> files);
 
 /// fsync of a file or directory.
 void sync_path(const std::filesystem::path& path, std::string_view stage);
 
+/// Gives a finished file its name, in place of what has it, and syncs the directory; removes it
+/// where it cannot.
+void replace_file(const std::filesystem::path& from, const std::filesystem::path& to,
+                  std::string_view stage);
+
 /// Renames, refusing to replace what exists. Throws Error.
 void rename_new(const std::filesystem::path& from, const std::filesystem::path& to,
                 std::string_view stage);
+
+/// True for the errno of a file system that lacks an operation, or has it not between these two
+/// files: not of one that fails.
+bool is_unable(int error);
 
 /// True where this process now holds `path`, open as `fd`, alone: it is locked and still has that
 /// name.

@@ -92,6 +92,12 @@ std::string counted(uint64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+std::string mib_text(uint64_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+std::string error_text(int error) { return std::generic_category().message(error); }
+
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {
   constexpr size_t kLongest = 200;  // the distance is quadratic in the length
   const size_t most = std::max<size_t>(1, word.size() / 3);

@@ -26,6 +26,12 @@ std::string in_quotes(std::string_view text, size_t most = 120);
 /// "1 shard", "3 shards".
 std::string counted(uint64_t count, std::string_view noun);
 
+/// "1.5 MiB".
+std::string mib_text(uint64_t bytes);
+
+/// What the system says of an errno value.
+std::string error_text(int error);
+
 /// The candidate fewest edits away, where that is near enough to be a slip of the keys.
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates);
 

@@ -1,6 +1,7 @@
 // Loads libmoue_torch.so on demand, so that verbs without LibTorch do not pay for it.
 #include "core/torch_library.h"
 
+#include "core/tree.h"
 #include "moue/error.h"
 
 #include <dlfcn.h>
@@ -22,8 +23,7 @@ fs::path library_file() {
 
 void* load_library() {
   const fs::path file = library_file();
-  std::error_code ignored;
-  if (!fs::exists(file, ignored)) {
+  if (!stands(file)) {
     fail("torch",
          "this verb runs the model and needs {}, which is not there; build it: scripts/setup, then "
          "cmake --preset full && cmake --build --preset full, and use build/full/moue",

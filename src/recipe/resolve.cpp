@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/tree.h"
 #include "moue/error.h"
 #include "recipe/knob.h"
 
@@ -39,10 +40,7 @@ fs::path in_run(const Recipe& recipe, const char* name) {
   return recipe.out.empty() ? fs::path(name) : recipe.out / name;
 }
 
-fs::path if_it_exists(const fs::path& file) {
-  std::error_code error;
-  return fs::exists(file, error) ? file : fs::path();
-}
+fs::path if_it_exists(const fs::path& file) { return stands(file) ? file : fs::path(); }
 
 void set_if_empty(fs::path& path, const fs::path& fallback) {
   if (path.empty()) path = fallback;

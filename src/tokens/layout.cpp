@@ -2,6 +2,7 @@
 #include "tokens/layout.h"
 
 #include "core/files.h"
+#include "core/tree.h"
 #include "moue/error.h"
 
 #include <algorithm>
@@ -234,14 +235,8 @@ TokenLayout megatron_layout(const InputFile& index, const fs::path& data,
   return {data, element, 0, tokens};
 }
 
-bool is_there(const fs::path& file) {
-  std::error_code unreadable;
-  return fs::exists(file, unreadable);
-}
-
 bool is_megatron(const fs::path& index) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(index, ignored)) return false;
+  if (!is_file(index)) return false;
   const InputFile file(index, "tokens");
   std::byte magic[9];
   if (file.size() < sizeof(magic)) return false;
@@ -277,7 +272,7 @@ TokenLayout token_layout(const fs::path& file, std::string_view token_type) {
     fail("tokens", "token_type is '{}', wanted u16 or u32", token_type);
   }
   const fs::path extension = file.extension();
-  const bool stem = extension != ".idx" && extension != ".bin" && !is_there(file);
+  const bool stem = extension != ".idx" && extension != ".bin" && !stands(file);
   const fs::path index =
       stem ? fs::path(file.string() + ".idx") : fs::path(file).replace_extension(".idx");
   if ((stem || extension == ".idx" || extension == ".bin") && is_megatron(index)) {

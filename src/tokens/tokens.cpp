@@ -2,6 +2,7 @@
 #include "tokens/tokens.h"
 
 #include "core/files.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "tokens/layout.h"
 
@@ -19,8 +20,7 @@ struct TokenFile::State {
 
   explicit State(TokenLayout where) : layout(std::move(where)), data(layout.data, "tokens") {
     const fs::path beside = fs::path(layout.data).replace_extension(".mask");
-    std::error_code unreadable;
-    if (!fs::exists(beside, unreadable)) return;
+    if (!stands(beside)) return;
     mask.emplace(beside, "tokens");
     if (mask->size() == layout.count) return;
     fail("tokens", "{} is {} bytes, wanted one for each of the {} tokens of {}", beside.string(),

@@ -11,6 +11,8 @@
 #include "checkpoint/index.h"
 #include "core/files.h"
 #include "core/sha256.h"
+#include "core/staging.h"
+#include "core/tree.h"
 #include "family/unpacked.h"
 #include "moue/error.h"
 #include "train/shards.h"
@@ -144,7 +146,7 @@ void write_weights(Model& model, const Checkpoint& source, const fs::path& direc
 }
 
 ManifestFile described(const fs::path& directory, const std::string& name) {
-  return {name, fs::file_size(directory / name), sha256_of_file(directory / name)};
+  return {name, InputFile(directory / name, "train").size(), sha256_of_file(directory / name)};
 }
 
 void write_text(const fs::path& directory, const std::string& name, const std::string& text,
@@ -179,12 +181,13 @@ Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
   write_text(directory, "config.json",
              (model.is_moue() ? with_pool(without_pool(config), pool) : config).text(), written);
   for (const std::string& name : source.other_files()) {
-    fs::copy_file(source.directory() / name, directory / name);
+    copy_file_whole(source.directory() / name, directory / name, "train");
     written.files.push_back(described(directory, name));
   }
   Manifest manifest{kTool, recipe, written.files, {}, fates(written)};
   for (const std::string& name : source.file_names()) {
-    manifest.source_files.push_back({name, fs::file_size(source.directory() / name), {}});
+    manifest.source_files.push_back(
+        {name, InputFile(source.directory() / name, "train").size(), {}});
   }
   return manifest;
 }
@@ -204,7 +207,7 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
     second.push_back(float32(name, optimizer.moments()[i].second));
   }
   const fs::path directory = step / kTrainingFolder;
-  fs::create_directory(directory);
+  make_directories(directory, "train");
   Written written;
   write_shards(directory, "master", masters, kShardBytes, written);
   write_shards(directory, "first_moment", first, kShardBytes, written);
@@ -243,8 +246,7 @@ uint64_t StepWriter::bytes() const {
 fs::path StepWriter::write(const fs::path& out, const TrainState& state, const Pool& pool) const {
   const std::string name = step_name(state.step);
   require_space(out, bytes());
-  fs::remove_all(out / name);
-  Staging staging(out / name);
+  Staging staging(out / name, "", Staging::Existing::Replace);
   Manifest manifest = write_model(model, source, pool, recipe, staging.path());
   write_training(model.parameters(), optimizer, state, staging.path(), manifest);
   write_manifest(staging.path(), manifest);

@@ -1,11 +1,17 @@
 // train.jsonl and the progress line.
 #include "train/journal.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "core/disk.h"
 #include "core/files.h"
+#include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "moue/log.h"
 #include "moue/report.h"
@@ -17,7 +23,8 @@ using Json = nlohmann::ordered_json;  // writes what is not finite as null
 
 // The lines of steps up to `last`; what follows the first line that is none was torn by a kill.
 std::string lines_until(const std::filesystem::path& file, int64_t last) {
-  std::ifstream in(file);
+  if (!stands(file)) return "";
+  std::istringstream in(read_whole_file(file, "train", UINT64_MAX));
   std::string kept;
   for (std::string line; std::getline(in, line);) {
     const Json json = Json::parse(line, nullptr, false);
@@ -33,13 +40,12 @@ std::string lines_until(const std::filesystem::path& file, int64_t last) {
 Journal::Journal(const std::filesystem::path& out, int64_t resumed_at)
     : file_(out / "train.jsonl") {
   write_file_whole(file_, resumed_at > 0 ? lines_until(file_, resumed_at) : std::string());
-  stream_.open(file_, std::ios::app);
+  fd_ = Descriptor(disk::open(file_, O_WRONLY | O_APPEND | O_NOFOLLOW));
+  if (fd_.get() < 0)
+    fail_disk("train", "{} cannot be opened: {}", file_.string(), error_text(errno));
 }
 
-void Journal::write(const std::string& line) {
-  stream_ << line << '\n' << std::flush;
-  if (!stream_) fail("train", "{} cannot be written; is the disk full?", file_.string());
-}
+void Journal::write(const std::string& line) { append(fd_, line + "\n", file_, "train"); }
 
 void Journal::add(const StepRecord& record) {
   const Json json = {{"step", record.step},

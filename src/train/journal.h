@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 
+#include "core/files.h"
 #include "train/balance.h"
 #include "train/schedule.h"
 
@@ -46,7 +46,7 @@ class Journal {
  private:
   void write(const std::string& line);
   std::filesystem::path file_;
-  std::ofstream stream_;
+  Descriptor fd_;
 };
 
 /// Shows stage, loss, learning rate and speed.

@@ -6,10 +6,11 @@
 #include <chrono>
 
 #include "core/files.h"
+#include "core/stop.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "moue/log.h"
 #include "train/checkpoint.h"
-#include "train/stop.h"
 #include "train/trainer.h"
 
 namespace fs = std::filesystem;
@@ -22,15 +23,10 @@ namespace {
 class Output {
  public:
   Output(fs::path directory, bool exists) : directory_(std::move(directory)), keep_(exists) {
-    std::error_code error;
-    fs::create_directories(directory_, error);
-    if (error)
-      fail("train", "{} cannot be made: {}; name another --out", directory_.string(),
-           error.message());
+    make_directories(directory_, "train");
   }
   ~Output() {
-    std::error_code ignored;
-    if (!keep_) fs::remove_all(directory_, ignored);
+    if (!keep_) remove_tree(directory_);
   }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
@@ -54,7 +50,7 @@ void refuse_wrong_kind(const fs::path& model, const Config& config, bool control
 
 // The step to go on from; nothing for a run that starts, or was stopped before it saved one.
 std::optional<fs::path> resume_point(const fs::path& out, bool resume) {
-  const bool exists = fs::exists(fs::symlink_status(out));
+  const bool exists = stands(out);
   if (!resume && exists)
     fail("train", "{} exists; name another --out, or go on with --resume", out.string());
   if (!resume) return std::nullopt;
@@ -199,7 +195,7 @@ class Run {
 // What was written beside the run when it began.
 std::string recipe_of(const fs::path& out, const std::string& recipe, bool resumed) {
   const fs::path file = out / "recipe.toml";
-  if (resumed && fs::exists(file)) return read_whole_file(file, "train");
+  if (resumed && stands(file)) return read_whole_file(file, "train");
   if (!recipe.empty()) write_file_whole(file, recipe);
   return recipe;
 }

@@ -8,6 +8,7 @@
 #include "checkpoint/index.h"
 #include "checkpoint/manifest.h"
 #include "core/files.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "train/checkpoint.h"
 
@@ -54,10 +55,10 @@ class Shards {
 }  // namespace
 
 std::optional<fs::path> latest_step(const fs::path& out) {
-  if (!fs::exists(out / "latest")) return std::nullopt;
+  if (!stands(out / "latest")) return std::nullopt;
   std::string name = read_whole_file(out / "latest", "train", 4096);
   while (!name.empty() && name.back() == '\n') name.pop_back();
-  if (!is_plain_name(name) || !fs::is_directory(out / name)) {
+  if (!is_plain_name(name) || !is_folder(out / name)) {
     fail("train", "{} names '{}', which is no directory there; write the name of a step into it",
          (out / "latest").string(), name);
   }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 
+#include "core/disk.h"
 #include "core/files.h"
 #include "core/text.h"
 #include "moue/error.h"
@@ -71,7 +72,7 @@ class SameFiles {
     std::vector<Identity> all;
     for (const SafetensorsFile& file : checkpoint.files()) {
       struct stat status {};
-      if (::stat(file.path().c_str(), &status) != 0) {
+      if (disk::stat(file.path(), status) != 0) {
         fail("validate", "{}: {}", file.path().string(), std::strerror(errno));
       }
       all.emplace_back(status.st_dev, status.st_ino);

@@ -3,6 +3,7 @@
 
 #include "core/files.h"
 #include "core/torch_verbs.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "moue/validate.h"
 #include "validate/bytes.h"
@@ -20,8 +21,7 @@ Check not_applicable(std::string name, std::string note) {
 // A result that cannot be opened has failed; a path that is no model directory is the user's slip
 // and throws.
 std::optional<Checkpoint> open_result(const fs::path& directory, Report& report) {
-  std::error_code unreadable;
-  const bool is_model = fs::is_regular_file(directory / "config.json", unreadable);
+  const bool is_model = is_file(directory / "config.json");
   try {
     return open_checkpoint(directory);
   } catch (const Error& error) {

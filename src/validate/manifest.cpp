@@ -2,6 +2,7 @@
 #include "checkpoint/manifest.h"
 
 #include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "validate/bytes.h"
 
@@ -39,8 +40,7 @@ void check_fates(const Manifest& manifest, const Checkpoint& original, const Che
 
 Faults manifest_faults_of(const Checkpoint& original, const Checkpoint& result, bool wanted) {
   const fs::path& directory = result.directory();
-  std::error_code unreadable;
-  if (!fs::exists(directory / kManifestFile, unreadable)) {
+  if (!stands(directory / kManifestFile)) {
     if (!wanted) return {};
     return {fmt::format("{} is missing; was the conversion completed?", kManifestFile)};
   }

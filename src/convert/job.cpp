@@ -1,0 +1,58 @@
+// The key of a conversion, by which an interrupted one is recognised.
+#include "convert/job.h"
+
+#include "core/files.h"
+#include "core/sha256.h"
+#include "moue/version.h"
+
+#include <fmt/format.h>
+
+#include <span>
+
+namespace moue {
+namespace {
+
+class Key {
+ public:
+  // Each piece is preceded by its length, so that no two sequences of pieces run together.
+  void add(std::string_view text) {
+    const std::string piece = fmt::format("{}:{}", text.size(), text);
+    hash_.update(std::as_bytes(std::span(piece)));
+  }
+  void add(const std::vector<std::vector<double>>& rows) {
+    for (const std::vector<double>& row : rows) {
+      add(fmt::format("{}", row.size()));
+      hash_.update(std::as_bytes(std::span(row)));
+    }
+  }
+  void add(const std::filesystem::path& directory, const std::string& name) {
+    const FileIdentity file = InputFile(directory / name, "convert").identity();
+    add(fmt::format("{} {} {}", name, file.size, file.modified_ns));
+  }
+  std::string hex() { return hash_.hex(); }
+
+ private:
+  Sha256 hash_;
+};
+
+}  // namespace
+
+std::string job_key(const Checkpoint& source, const Pool& pool, const Statistics* statistics,
+                    const ConvertOptions& options) {
+  Key key;
+  key.add(fmt::format("moue {} {} seed {}", kVersion, options.layout, options.seed));
+  key.add(options.recipe);
+  key.add(with_pool(source.config(), pool).text());
+  key.add(statistics == nullptr ? "no statistics" : "statistics");
+  if (statistics != nullptr) {
+    key.add(statistics->beta);
+    key.add(statistics->scale);
+    key.add(statistics->correction);
+  }
+  key.add(source.directory(), "config.json");
+  for (const std::string& name : source.file_names()) key.add(source.directory(), name);
+  for (const std::string& name : source.other_files()) key.add(source.directory(), name);
+  return key.hex();
+}
+
+}  // namespace moue
