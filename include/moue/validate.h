@@ -24,15 +24,21 @@ struct ValidateOptions {
   std::string dtype;  ///< float32 | bfloat16; "" = float32 for small models, else the checkpoint's
   std::string device = "cpu";
   int64_t threads = 0;
-  double max_logit_error = 1e-4;  ///< G2: largest difference over the largest logit
-  double max_loss_increase = -1;  ///< G3: nats over the source; negative = report only
-  double max_kl = -1;             ///< G3: mean KL(source || result), nats; negative = report only
-  bool only_bytes = false;        ///< G0 alone: compares files, runs no model, needs no LibTorch
-  std::filesystem::path html;     ///< page to write; "" = none
+  double max_logit_error = 1e-4;   ///< G2: largest difference over the largest logit
+  double max_loss_increase = -1;   ///< G3: nats over the source; negative = report only
+  double max_kl = -1;              ///< G3: mean KL(source || result), nats; negative = report only
+  bool only_bytes = false;         ///< G0 alone: compares files, runs no model, needs no LibTorch
+  std::filesystem::path html;      ///< page to write; "" = none
+  std::filesystem::path manifest;  ///< validate_directory() of this instead of the gates; "" = not
 };
 
 /// G0 needs no LibTorch; G1-G3 do. The report's passed() is false when a gate that applies fails.
 Report validate(const Checkpoint& original, const std::filesystem::path& result,
                 const ValidateOptions& options);
+
+/// What the directory's own manifest allows to be checked, without source and LibTorch: files,
+/// sizes, hashes, what became of each source tensor, and that a model opens. Throws Error where
+/// there is no such directory.
+Report validate_directory(const std::filesystem::path& directory);
 
 }  // namespace moue

@@ -110,10 +110,15 @@ Report run_train(const Recipe& recipe) {
   return train(recipe.train.model, recipe.train.out, options);
 }
 
-Report run_validate(const Recipe& recipe) {
+Report gates(const Recipe& recipe) {
   const Checkpoint original = open_checkpoint(recipe.source);
   make_parent(recipe.validate.html);
-  Report report = validate(original, recipe.validate.result, recipe.validate);
+  return validate(original, recipe.validate.result, recipe.validate);
+}
+
+Report run_validate(const Recipe& recipe) {
+  if (!recipe.validate.manifest.empty()) return validate_directory(recipe.validate.manifest);
+  Report report = gates(recipe);
   if (!recipe.out.empty()) write_text(recipe.out / "report.json", to_json(report));
   return report;
 }

@@ -71,6 +71,7 @@ const std::vector<Verb>& verbs() {
        "prove what is equal, measure what is not: gates G0 to G3",
        {{"ORIGINAL", "source"}, {"RESULT", "validate.result"}},
        "  moue validate models/mixtral models/mixtral-moue\n"
+       "  moue validate --manifest models/mixtral-moue\n"
        "  moue validate models/mixtral runs/a/train/step-000300 --tokens held_out.u16 --html "
        "report.html\n"},
   };

@@ -211,6 +211,10 @@ std::vector<Knob> train_run_knobs() {
 std::vector<Knob> validate_knobs() {
   return {
       MOUE_KNOB(validate.result, "model directory to examine").empty_means("OUT/model").local(),
+      MOUE_KNOB(validate.manifest,
+                "re-check this directory by its own manifest: files, hashes, ledger; no source")
+          .empty_means("the gates")
+          .local(),
       MOUE_KNOB(validate.reference, "safetensors with tokens and logits from elsewhere")
           .empty_means("G2 does not apply")
           .local(),

@@ -73,7 +73,8 @@ std::vector<std::string> missing(const Recipe& recipe) {
   const auto need = [&](const fs::path& path, const char* what) {
     if (path.empty()) lacks.emplace_back(what);
   };
-  if (recipe.verb != "train" && !recipe.families)
+  const bool alone = recipe.verb == "validate" && !recipe.validate.manifest.empty();
+  if (recipe.verb != "train" && !recipe.families && !alone)
     need(recipe.source, "the model (first argument, or source = in a recipe)");
   if (recipe.verb == "measure") need(recipe.measure.tokens, "--tokens FILE");
   if (recipe.verb == "convert") need(recipe.convert.out, "--out DIR (or out = in a recipe)");
@@ -82,7 +83,7 @@ std::vector<std::string> missing(const Recipe& recipe) {
     need(recipe.train.tokens, "--tokens FILE");
     need(recipe.train.out, "--out DIR (or out = in a recipe)");
   }
-  if (recipe.verb == "validate") {
+  if (recipe.verb == "validate" && !alone) {
     need(recipe.validate.result, "the result (second argument, or out = in a recipe)");
   }
   return lacks;

@@ -28,6 +28,10 @@ class LooseModel {
   LooseTensor& at(const std::string& name);
   LooseTensor& at(Role role, int64_t layer = -1, int64_t expert = -1);
   void erase(const std::string& name);
+  /// Where the matrix lies, in a tensor of its own or in a stack.
+  Slice slice(Role role, int64_t layer, int64_t expert) const {
+    return claims_.slice(role, layer, expert).value();
+  }
   void add(LooseTensor tensor) { tensors.push_back(std::move(tensor)); }
   std::span<float> floats(const std::string& name);  ///< of an F32 tensor
 
