@@ -51,7 +51,13 @@ int dtype_bits(Dtype dtype);
 /// "[5, 24]", as messages show a shape.
 std::string shape_text(std::span<const int64_t> shape);
 
-/// Where a tensor lies. Row-major, little-endian.
+/// How the elements of a tensor lie where that is not row by row: seen in `shape`, which may have
+/// more dimensions than the tensor, steps of so many elements.
+struct Strided {
+  std::vector<int64_t> shape, strides;
+};
+
+/// Where a tensor lies, little-endian.
 struct TensorInfo {
   std::string name;
   Dtype dtype = Dtype::F32;
@@ -59,6 +65,8 @@ struct TensorInfo {
   uint32_t file = 0;    ///< index into Checkpoint::files(); 0 in a single file
   uint64_t offset = 0;  ///< of its first byte, from the start of the file
   uint64_t bytes = 0;
+  /// Nothing: row-major, bytes [offset, offset + bytes) of its file.
+  std::shared_ptr<const Strided> strided = nullptr;
 };
 
 /// A file whose header has been read and checked; tensor bytes are read on demand.
@@ -79,6 +87,8 @@ class SafetensorsFile {
   /// Throws Error where the file has shrunk meanwhile.
   void read(const TensorInfo& tensor, uint64_t from, std::span<std::byte> out) const;
   std::vector<std::byte> read(const TensorInfo& tensor) const;
+  /// Bytes of the file by position.
+  void read_at(uint64_t offset, std::span<std::byte> out) const;
   /// The values of a float tensor (F64, F32, F16, BF16) or integer tensor as double.
   std::vector<double> values(std::string_view name) const;
 

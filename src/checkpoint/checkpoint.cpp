@@ -1,15 +1,13 @@
-// open_checkpoint: finds the files of a model directory and holds index and shards against each
+// open_checkpoint: opens the files of a model directory and holds index and shards against each
 // other.
 #include "moue/checkpoint.h"
 
-#include "checkpoint/index.h"
+#include "checkpoint/consolidated.h"
+#include "checkpoint/directory.h"
 #include "core/text.h"
-#include "core/tree.h"
 #include "moue/error.h"
 
 #include <algorithm>
-#include <array>
-#include <optional>
 
 namespace moue {
 namespace fs = std::filesystem;
@@ -17,83 +15,9 @@ namespace {
 
 std::string name_of(const fs::path& path) { return printable(path.native(), 400); }
 
-bool is_weight_file(std::string_view name) {
-  constexpr std::array<std::string_view, 7> kEndings = {
-      ".safetensors", ".index.json", ".bin", ".pth", ".pt", ".gguf", ".moue-partial"};
-  return std::any_of(kEndings.begin(), kEndings.end(),
-                     [&](std::string_view ending) { return name.ends_with(ending); });
-}
-
-// Files that are carried along with a model: no weights, no description of weights.
-std::vector<std::string> list_other_files(const fs::path& directory) {
-  std::vector<std::string> names;
-  for (const std::string& name : names_in(directory, "checkpoint")) {
-    if (is_weight_file(name) || !is_file(directory / name)) continue;
-    if (name != "config.json" && name != "moue-manifest.json") names.push_back(name);
-  }
-  return names;
-}
-
-void check_directory(const fs::path& directory) {
-  if (!is_folder(directory)) {
-    if (is_file(directory)) {
-      fail("checkpoint", "{} is not a directory, wanted the one that holds config.json",
-           name_of(directory));
-    }
-    fail("checkpoint", "{} is not there, wanted a model directory", name_of(directory));
-  }
-  names_in(directory, "checkpoint");  // whether it can be read
-  if (!stands(directory / "config.json")) {
-    fail("checkpoint", "{} has no config.json, wanted a model directory", name_of(directory));
-  }
-}
-
-[[noreturn]] void fail_without_weights(const fs::path& directory) {
-  std::vector<std::string> others;
-  for (const std::string& name : names_in(directory, "checkpoint")) {
-    if (is_weight_file(name)) others.push_back(in_quotes(name));
-  }
-  fail(
-      "checkpoint", "{} has neither {} nor {}{}", name_of(directory), kSingleFile, kIndexFile,
-      others.empty() ? "" : "; it holds " + join_some(others, 5) + ", convert them to safetensors");
-}
-
-// The index, or none where the directory has a single file only.
-std::optional<Index> find_index(const fs::path& directory) {
-  const bool single = stands(directory / kSingleFile);
-  if (!stands(directory / kIndexFile)) {
-    if (!single) fail_without_weights(directory);
-    return std::nullopt;
-  }
-  Index index = read_index(directory / kIndexFile);
-  if (single && !std::binary_search(index.files.begin(), index.files.end(), kSingleFile)) {
-    fail("checkpoint",
-         "{} has both {} and {}, which names {} but not that one; remove the stale one",
-         name_of(directory), kSingleFile, kIndexFile, counted(index.files.size(), "other file"));
-  }
-  return index;
-}
-
-void require_shards(const fs::path& directory, const Index& index) {
-  std::vector<std::string> missing;
-  for (const std::string& shard : index.files) {
-    const fs::path path = directory / shard;
-    fs::path target;
-    if (!stands(path)) {
-      missing.push_back(in_quotes(shard));
-    } else if (leads_nowhere(path, target)) {
-      missing.push_back(in_quotes(shard) + " (a link to " + name_of(target) + ")");
-    }
-  }
-  if (missing.empty()) return;
-  fail("checkpoint", "{}: {} of {} {} missing: {}; download again or restore", name_of(directory),
-       missing.size(), counted(index.files.size(), "shard"), missing.size() == 1 ? "is" : "are",
-       join_some(missing));
-}
-
-std::vector<SafetensorsFile> open_files(const fs::path& directory,
-                                        const std::vector<std::string>& names) {
-  std::vector<SafetensorsFile> files;
+std::vector<WeightFile> open_files(const fs::path& directory,
+                                   const std::vector<std::string>& names) {
+  std::vector<WeightFile> files;
   std::vector<std::string> faults;
   for (const std::string& name : names) {
     try {
@@ -114,7 +38,7 @@ std::vector<SafetensorsFile> open_files(const fs::path& directory,
 std::vector<std::string> gather(Checkpoint::Contents& contents) {
   std::vector<std::string> twice;
   size_t count = 0;
-  for (const SafetensorsFile& file : contents.files) count += file.tensors().size();
+  for (const WeightFile& file : contents.files) count += file.tensors().size();
   contents.tensors.reserve(count);  // by_name points into it
   contents.by_name.reserve(count);
   for (uint32_t number = 0; number < contents.files.size(); ++number) {
@@ -190,24 +114,31 @@ uint64_t Checkpoint::data_bytes() const {
   return sum;
 }
 
-Checkpoint open_checkpoint(const fs::path& directory) {
-  check_directory(directory);
-  Config config = Config::read(directory / "config.json");
-  const std::optional<Index> index = find_index(directory);
-  std::vector<std::string> names =
-      index ? index->files : std::vector<std::string>{std::string(kSingleFile)};
-  if (index) require_shards(directory, *index);
-  std::vector<SafetensorsFile> files = open_files(directory, names);
-  auto contents =
-      std::make_shared<Checkpoint::Contents>(Checkpoint::Contents{directory,
-                                                                  std::move(config),
-                                                                  std::move(files),
-                                                                  std::move(names),
-                                                                  list_other_files(directory),
-                                                                  {},
-                                                                  {}});
+bool Checkpoint::is_plain() const {
+  return std::ranges::all_of(files(), &WeightFile::is_safetensors) &&
+         contents_->config_file == "config.json";
+}
+
+Checkpoint open_checkpoint(const fs::path& given) {
+  const fs::path directory = find_model(given);
+  ModelFiles found = find_files(directory);
+  const bool consolidated = found.form == ModelForm::Consolidated;
+  Config config =
+      consolidated ? Config::parse("{}", found.config) : Config::read(directory / found.config);
+  std::vector<WeightFile> files = open_files(directory, found.names);
+  std::vector<std::string> others = list_other_files(directory, found);
+  auto contents = std::make_shared<Checkpoint::Contents>(
+      Checkpoint::Contents{.directory = directory,
+                           .config = std::move(config),
+                           .files = std::move(files),
+                           .file_names = std::move(found.names),
+                           .other_files = std::move(others),
+                           .tensors = {},
+                           .by_name = {},
+                           .config_file = found.config});
   const std::vector<std::string> twice = gather(*contents);
-  compare(*contents, index ? &*index : nullptr, twice);
+  compare(*contents, found.index ? &*found.index : nullptr, twice);
+  if (consolidated) translate(*contents);
   return Checkpoint(std::move(contents));
 }
 

@@ -1,4 +1,4 @@
-// Numbers of every float type of the format as float32.
+// Numbers of every float type of the format as float32 or float64.
 #include "checkpoint/floats.h"
 
 #include <array>
@@ -26,14 +26,26 @@ Table table_of(float (*value)(uint8_t)) {
   return table;
 }
 
-template <class T, class Convert>
-void convert(std::span<const std::byte> bytes, std::span<float> out, Convert value) {
+template <class T, class Number, class Convert>
+void convert(std::span<const std::byte> bytes, std::span<Number> out, Convert value) {
   if (bytes.size() != out.size() * sizeof(T)) throw std::logic_error("sizes of floats disagree");
   for (size_t i = 0; i < out.size(); ++i) {
     T element;
     std::memcpy(&element, bytes.data() + i * sizeof(T), sizeof(T));
     out[i] = value(element);
   }
+}
+
+template <class T, class Convert>
+std::vector<double> converted(std::span<const std::byte> bytes, Convert value) {
+  std::vector<double> values(bytes.size() / sizeof(T));
+  convert<T>(bytes, std::span(values), value);
+  return values;
+}
+
+template <class T>
+std::vector<double> plain(std::span<const std::byte> bytes) {
+  return converted<T>(bytes, [](T element) { return static_cast<double>(element); });
 }
 
 }  // namespace
@@ -89,6 +101,38 @@ void to_floats(Dtype dtype, std::span<const std::byte> bytes, std::span<float> o
       return convert<uint8_t>(bytes, out, [](uint8_t x) { return e5m2[x]; });
     default:
       throw std::logic_error("to_floats of a type that is no float");
+  }
+}
+
+std::optional<std::vector<double>> to_doubles(Dtype dtype, std::span<const std::byte> bytes) {
+  switch (dtype) {
+    case Dtype::Bool:
+    case Dtype::U8:
+      return plain<uint8_t>(bytes);
+    case Dtype::I8:
+      return plain<int8_t>(bytes);
+    case Dtype::I16:
+      return plain<int16_t>(bytes);
+    case Dtype::U16:
+      return plain<uint16_t>(bytes);
+    case Dtype::I32:
+      return plain<int32_t>(bytes);
+    case Dtype::U32:
+      return plain<uint32_t>(bytes);
+    case Dtype::I64:
+      return plain<int64_t>(bytes);
+    case Dtype::U64:
+      return plain<uint64_t>(bytes);
+    case Dtype::F32:
+      return plain<float>(bytes);
+    case Dtype::F64:
+      return plain<double>(bytes);
+    case Dtype::F16:
+      return converted<uint16_t>(bytes, half_value);
+    case Dtype::BF16:
+      return converted<uint16_t>(bytes, bfloat_value);
+    default:
+      return std::nullopt;
   }
 }
 

@@ -1,9 +1,11 @@
-// Numbers of every float type of the format as float32.
+// Numbers of every float type of the format as float32 or float64.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "moue/safetensors.h"
 
@@ -20,5 +22,8 @@ float fp4_value(uint8_t bits);
 bool is_float(Dtype dtype);
 /// Elements of such a type, in order. Sizes must agree.
 void to_floats(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out);
+
+/// Elements of a float type (F64, F32, F16, BF16) or an integer type; nothing for others.
+std::optional<std::vector<double>> to_doubles(Dtype dtype, std::span<const std::byte> bytes);
 
 }  // namespace moue

@@ -9,7 +9,6 @@
 
 #include <array>
 #include <bit>
-#include <cstring>
 #include <stdexcept>
 
 namespace moue {
@@ -18,22 +17,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "tensors are read as they lie in the file");
-
-template <class T, class Convert>
-std::vector<double> converted(std::span<const std::byte> bytes, Convert convert) {
-  std::vector<double> values(bytes.size() / sizeof(T));
-  for (size_t i = 0; i < values.size(); ++i) {
-    T element;
-    std::memcpy(&element, bytes.data() + i * sizeof(T), sizeof(T));
-    values[i] = convert(element);
-  }
-  return values;
-}
-
-template <class T>
-std::vector<double> plain(std::span<const std::byte> bytes) {
-  return converted<T>(bytes, [](T element) { return static_cast<double>(element); });
-}
 
 }  // namespace
 
@@ -97,6 +80,10 @@ void SafetensorsFile::read(const TensorInfo& tensor, uint64_t from,
   state_->input.read_at(tensor.offset + from, out);
 }
 
+void SafetensorsFile::read_at(uint64_t offset, std::span<std::byte> out) const {
+  state_->input.read_at(offset, out);
+}
+
 std::vector<std::byte> SafetensorsFile::read(const TensorInfo& tensor) const {
   std::vector<std::byte> bytes(tensor.bytes);
   read(tensor, 0, bytes);
@@ -105,37 +92,9 @@ std::vector<std::byte> SafetensorsFile::read(const TensorInfo& tensor) const {
 
 std::vector<double> SafetensorsFile::values(std::string_view name) const {
   const TensorInfo& tensor = at(name);
-  const std::vector<std::byte> bytes = read(tensor);
-  switch (tensor.dtype) {
-    case Dtype::Bool:
-    case Dtype::U8:
-      return plain<uint8_t>(bytes);
-    case Dtype::I8:
-      return plain<int8_t>(bytes);
-    case Dtype::I16:
-      return plain<int16_t>(bytes);
-    case Dtype::U16:
-      return plain<uint16_t>(bytes);
-    case Dtype::I32:
-      return plain<int32_t>(bytes);
-    case Dtype::U32:
-      return plain<uint32_t>(bytes);
-    case Dtype::I64:
-      return plain<int64_t>(bytes);
-    case Dtype::U64:
-      return plain<uint64_t>(bytes);
-    case Dtype::F32:
-      return plain<float>(bytes);
-    case Dtype::F64:
-      return plain<double>(bytes);
-    case Dtype::F16:
-      return converted<uint16_t>(bytes, half_value);
-    case Dtype::BF16:
-      return converted<uint16_t>(bytes, bfloat_value);
-    default:
-      fail("safetensors", "{}: tensor {} is {}, wanted F64, F32, F16, BF16 or integers",
-           printable(path().native(), 400), in_quotes(name), dtype_name(tensor.dtype));
-  }
+  if (auto values = to_doubles(tensor.dtype, read(tensor))) return std::move(*values);
+  fail("safetensors", "{}: tensor {} is {}, wanted F64, F32, F16, BF16 or integers",
+       printable(path().native(), 400), in_quotes(name), dtype_name(tensor.dtype));
 }
 
 }  // namespace moue

@@ -230,6 +230,12 @@ void check_names(const Checkpoint& source) {
   if (is_moue(source.config())) {
     fail("convert", "{} is a MoUE already; convert the model it was made from", directory);
   }
+  if (!source.is_plain()) {
+    fail("convert",
+         "{} is not in safetensors' form, whose files alone can be linked; add "
+         "--layout packed",
+         directory);
+  }
   std::set<std::string> taken = {kNewFile};
   std::vector<std::string> faults;
   for (const std::string& name : source.file_names()) {

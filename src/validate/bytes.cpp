@@ -38,7 +38,7 @@ bool attempt(Faults& faults, const std::function<void()>& check) {
 std::string first_bad(const Checkpoint& result, std::string_view name, const char* wanted,
                       bool (*good)(double)) {
   const TensorInfo& tensor = result.at(name);
-  const std::vector<double> values = result.files()[tensor.file].values(name);
+  const std::vector<double> values = result.values(tensor);
   const auto bad = std::ranges::find_if_not(values, good);
   if (bad == values.end()) return "";
   return fmt::format("{} holds {} at index {}, wanted {}", name, *bad, bad - values.begin(),
@@ -70,7 +70,7 @@ class SameFiles {
   using Identity = std::pair<dev_t, ino_t>;
   static std::vector<Identity> identities(const Checkpoint& checkpoint) {
     std::vector<Identity> all;
-    for (const SafetensorsFile& file : checkpoint.files()) {
+    for (const WeightFile& file : checkpoint.files()) {
       struct stat status {};
       if (disk::stat(file.path(), status) != 0) {
         fail("validate", "{}: {}", file.path().string(), std::strerror(errno));
@@ -109,7 +109,9 @@ std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
     return fmt::format("{} is {} {}, wanted {} {}", wanted.name, dtype_name(seen->dtype),
                        shape_text(seen->shape), dtype_name(wanted.dtype), shape_text(wanted.shape));
   }
-  if (seen->offset == wanted.offset && same_file(wanted.file, seen->file)) return "";
+  if (!seen->strided && !wanted.strided && seen->offset == wanted.offset &&
+      same_file(wanted.file, seen->file))
+    return "";
   const auto differs = first_difference(
       wanted.bytes, kChunk, [&](uint64_t from, auto out) { original.read(wanted, from, out); },
       [&](uint64_t from, auto out) { result.read(*seen, from, out); });
@@ -143,7 +145,7 @@ class Routers {
     std::vector<float>& rows = rows_[home.layer];
     if (rows.empty()) {
       const TensorInfo& router = claims_.at(Role::Router, pool_.moe_layers[home.layer]);
-      rows = rounded(original_.files()[router.file].values(router.name));
+      rows = rounded(original_.values(router));
     }
     return std::span<const float>(rows).subspan(home.expert * width, width);
   }
@@ -158,7 +160,7 @@ class Routers {
 void check_foreign_rows(Routers& routers, const Checkpoint& result, const Pool& pool, int64_t layer,
                         Faults& faults) {
   const TensorInfo& tensor = result.at(names::router_weight(layer));
-  const auto rows = rounded(result.files()[tensor.file].values(tensor.name));
+  const auto rows = rounded(result.values(tensor));
   const int64_t width = tensor.shape[1];
   for (int64_t i = 0; i < pool.num_foreign(layer); ++i) {
     const int32_t p = pool.slots[layer][pool.experts_per_layer + i];
@@ -199,7 +201,7 @@ void check_new_experts(const Checkpoint& original, const Claims& claims, const M
 
 void check_drawn(const Checkpoint& result, const char* name, Faults& faults) {
   const TensorInfo& tensor = result.at(name);
-  const std::vector<double> values = result.files()[tensor.file].values(name);
+  const std::vector<double> values = result.values(tensor);
   const int64_t width = tensor.shape[1];
   for (int64_t p = 0; p < tensor.shape[0]; ++p) {
     const auto row = std::span(values).subspan(p * width, width);

@@ -26,7 +26,7 @@ bool is_unchanged(const Checkpoint& source, const std::string& file,
   const auto& names = source.file_names();
   const auto found = std::ranges::find(names, file);
   if (found == names.end()) return false;
-  const SafetensorsFile& whole = source.files()[static_cast<size_t>(found - names.begin())];
+  const WeightFile& whole = source.files()[static_cast<size_t>(found - names.begin())];
   return std::ranges::equal(
       views, whole.tensors(), [&](const TensorView& view, const TensorInfo& tensor) {
         return view.name == tensor.name && view.dtype == tensor.dtype &&

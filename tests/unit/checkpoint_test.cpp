@@ -139,9 +139,8 @@ TEST_CASE("what is no model directory says why", "[checkpoint]") {
   const std::string neither =
       "[checkpoint]  has neither model.safetensors nor model.safetensors.index.json";
   CHECK(refusal(scratch) == neither);
-  scratch.write("pytorch_model.bin", "x");
-  CHECK(refusal(scratch) ==
-        neither + "; it holds 'pytorch_model.bin', convert them to safetensors");
+  scratch.write("x.gguf", "x");
+  CHECK(refusal(scratch) == neither + "; it holds 'x.gguf', which is not a model that can be read");
 }
 
 TEST_CASE("a malformed config.json stops the opening", "[checkpoint]") {
@@ -211,10 +210,10 @@ TEST_CASE("shards may be links to regular files", "[checkpoint]") {
   CHECK(open_checkpoint(scratch.path()).read(open_checkpoint(scratch.path()).at("a1")).size() == 1);
   fs::remove(scratch / "a.safetensors");
   fs::create_symlink("blobs", scratch / "a.safetensors");
-  CHECK(refusal(scratch) == "[safetensors] /a.safetensors is a directory, wanted a regular file");
+  CHECK(refusal(scratch) == "[checkpoint] /a.safetensors is a directory, wanted a regular file");
   fs::remove(scratch / "a.safetensors");
   REQUIRE(::mkfifo((scratch / "a.safetensors").c_str(), 0600) == 0);
-  CHECK(refusal(scratch) == "[safetensors] /a.safetensors is a FIFO, wanted a regular file");
+  CHECK(refusal(scratch) == "[checkpoint] /a.safetensors is a FIFO, wanted a regular file");
 }
 
 TEST_CASE("broken shards are named together", "[checkpoint]") {

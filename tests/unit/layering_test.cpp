@@ -22,10 +22,16 @@ const std::map<std::string, double> kLevel = {
     {"torch", 4.5},  {"recipe", 5}, {"cli", 6}};
 
 /// The room of each public header that does not carry its room's name.
-const std::map<std::string, std::string> kRoom = {
-    {"error", "core"},  {"digest", "core"},      {"config", "core"},
-    {"log", "core"},    {"version", "core"},     {"safetensors", "checkpoint"},
-    {"spec", "family"}, {"converter", "family"}, {"moue", "cli"}};
+const std::map<std::string, std::string> kRoom = {{"error", "core"},
+                                                  {"digest", "core"},
+                                                  {"config", "core"},
+                                                  {"log", "core"},
+                                                  {"version", "core"},
+                                                  {"safetensors", "checkpoint"},
+                                                  {"weight_file", "checkpoint"},
+                                                  {"spec", "family"},
+                                                  {"converter", "family"},
+                                                  {"moue", "cli"}};
 
 /// Other libraries, by how their includes begin, and the rooms that may name them.
 const std::map<std::string, std::set<std::string>> kLibraries = {
