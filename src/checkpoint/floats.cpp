@@ -1,4 +1,4 @@
-// Numbers of every float type of the format as float32 or float64.
+// Numbers of every float type of the format as float32 or float64, and float32 rounded to some.
 #include "checkpoint/floats.h"
 
 #include <array>
@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <vector>
 
 namespace moue {
 namespace {
@@ -24,6 +25,27 @@ Table table_of(float (*value)(uint8_t)) {
   Table table{};
   for (int bits = 0; bits < 256; ++bits) table[bits] = value(static_cast<uint8_t>(bits));
   return table;
+}
+
+// half_value of every half: a look-up is ten times as fast.
+const std::vector<float>& halves() {
+  static const std::vector<float> table = [] {
+    std::vector<float> values(1 << 16);
+    for (uint32_t bits = 0; bits < values.size(); ++bits)
+      values[bits] = half_value(static_cast<uint16_t>(bits));
+    return values;
+  }();
+  return table;
+}
+
+template <class Round>
+void rounded(std::span<const float> values, std::span<std::byte> out, Round round) {
+  if (out.size() != values.size() * sizeof(uint16_t))
+    throw std::logic_error("sizes of floats disagree");
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = round(values[i]);
+    std::memcpy(out.data() + i * sizeof(bits), &bits, sizeof(bits));
+  }
 }
 
 template <class T, class Number, class Convert>
@@ -92,7 +114,7 @@ void to_floats(Dtype dtype, std::span<const std::byte> bytes, std::span<float> o
     case Dtype::F32:
       return convert<float>(bytes, out, [](float x) { return x; });
     case Dtype::F16:
-      return convert<uint16_t>(bytes, out, half_value);
+      return convert<uint16_t>(bytes, out, [&table = halves()](uint16_t x) { return table[x]; });
     case Dtype::BF16:
       return convert<uint16_t>(bytes, out, bfloat_value);
     case Dtype::F8E4M3:
@@ -133,6 +155,42 @@ std::optional<std::vector<double>> to_doubles(Dtype dtype, std::span<const std::
       return converted<uint16_t>(bytes, bfloat_value);
     default:
       return std::nullopt;
+  }
+}
+
+uint16_t bfloat_of(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value)) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t half_of(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  const uint32_t size = bits & 0x7fffffff;
+  if (size > 0x7f800000) return sign | 0x7e00 | static_cast<uint16_t>(size >> 13 & 0x3ff);
+  if (size >= 0x47800000) return sign | 0x7c00;  // 65536 and up
+  if (size >= 0x38800000) {                      // 2^-14 and up: normal; a carry may reach infinity
+    const uint32_t rebased = size - 0x38000000;
+    return sign | static_cast<uint16_t>((rebased + 0xfff + (rebased >> 13 & 1)) >> 13);
+  }
+  // Below: multiples of 2^-24, to which adding a half rounds as the hardware does.
+  const float magnitude = std::bit_cast<float>(size) + 0.5F;
+  return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(magnitude) - 0x3f000000);
+}
+
+void from_floats(Dtype dtype, std::span<const float> values, std::span<std::byte> out) {
+  switch (dtype) {
+    case Dtype::F32:
+      if (out.size() != values.size_bytes()) throw std::logic_error("sizes of floats disagree");
+      std::memcpy(out.data(), values.data(), out.size());
+      return;
+    case Dtype::F16:
+      return rounded(values, out, half_of);
+    case Dtype::BF16:
+      return rounded(values, out, bfloat_of);
+    default:
+      throw std::logic_error("from_floats to a type it does not round to");
   }
 }
 

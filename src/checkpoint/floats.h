@@ -1,4 +1,4 @@
-// Numbers of every float type of the format as float32 or float64.
+// Numbers of every float type of the format as float32 or float64, and float32 rounded to some.
 #pragma once
 
 #include <cstddef>
@@ -25,5 +25,11 @@ void to_floats(Dtype dtype, std::span<const std::byte> bytes, std::span<float> o
 
 /// Elements of a float type (F64, F32, F16, BF16) or an integer type; nothing for others.
 std::optional<std::vector<double>> to_doubles(Dtype dtype, std::span<const std::byte> bytes);
+
+/// Rounded to nearest, ties to even; NaN stays NaN, too large becomes infinite.
+uint16_t bfloat_of(float value);
+uint16_t half_of(float value);
+/// The inverse of to_floats, rounded so. F32, F16 and BF16 alone.
+void from_floats(Dtype dtype, std::span<const float> values, std::span<std::byte> out);
 
 }  // namespace moue

@@ -1,31 +1,20 @@
 // New experts: copies of donors, gathered from wherever the source keeps them.
 #include "pool/new_experts.h"
 
+#include "checkpoint/floats.h"
 #include "moue/error.h"
 
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 namespace moue {
 
 namespace {
 
-// Round to nearest, ties to even; NaN stays NaN.
-uint16_t bfloat_of(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  if (std::isnan(value)) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 // Unpacks quantised numbers into BF16.
 void read_unpacked(const Checkpoint& source, const Slice& rows, std::span<std::byte> out) {
   std::vector<float> values(static_cast<size_t>(rows.rows * rows.columns));
   read_slice(source, rows, values);
-  for (size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = bfloat_of(values[i]);
-    std::memcpy(&out[i * sizeof(bits)], &bits, sizeof(bits));
-  }
+  from_floats(Dtype::BF16, values, out);
 }
 
 // Copies elements as they are, however they are strewn.
