@@ -144,6 +144,17 @@ std::string file_fault(const ManifestFile& file, const fs::path& directory, bool
 
 }  // namespace
 
+Fate fate_of(std::string_view text) {
+  if (text.starts_with("dropped: ")) return {};
+  const size_t space = text.find(' ');
+  const std::string_view how = text.substr(0, space);
+  text.remove_prefix(std::min(text.size(), how.size() + 1));
+  if (how == "cast") text.remove_prefix(std::min(text.size(), text.find(' ') + 1));
+  const size_t as = text.rfind(" as ");
+  if (as == text.npos) return {std::string(text), {}};
+  return {std::string(text.substr(0, as)), std::string(text.substr(as + 4))};
+}
+
 std::string manifest_text(const Manifest& manifest) {
   Json json;
   json["moue_manifest"] = kVersion;

@@ -25,9 +25,16 @@ struct Manifest {
   std::string recipe;               ///< resolved, as TOML
   std::vector<ManifestFile> files;  ///< of this directory, without the manifest itself
   std::vector<ManifestFile> source_files;
-  std::map<std::string, std::string>
-      tensors;  ///< source tensor to what became of it: "linked FILE"
+  std::map<std::string, std::string> tensors;  ///< source tensor to what became of it: see Fate
 };
+
+/// What became of a tensor, as the manifest says it: "linked FILE", "copied FILE", "cast BF16
+/// FILE", "trained FILE", each also with " as NAME" behind; or "dropped: WHY".
+struct Fate {
+  std::string file;  ///< "" where it was dropped
+  std::string name;  ///< "" = as it was
+};
+Fate fate_of(std::string_view text);
 
 /// Sorted by name, indented by one, with a final newline.
 std::string manifest_text(const Manifest& manifest);

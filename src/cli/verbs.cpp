@@ -93,14 +93,28 @@ Report run_plan(const Recipe& recipe) {
   return report;
 }
 
+/// A plan that the user names has nothing to say to a model that takes none.
+void refuse_plan(const Recipe& recipe, const Checkpoint& source) {
+  for (const char* key : {"convert.plan", "convert.statistics"}) {
+    if (!recipe.given.contains(key)) continue;
+    fail("convert", "{} is given, but {} {}; leave it out", key, source.directory().string(),
+         is_moue(source.config()) ? "is a MoUE already and is only written in another layout"
+                                  : "is to stay an ordinary model");
+  }
+}
+
 Report run_convert(const Recipe& recipe) {
   const Checkpoint source = open_checkpoint(recipe.source);
+  ConvertOptions options = recipe.convert;
+  options.recipe = resolved(recipe, "convert", RecipePart::Reproducible);
+  if (!needs_plan(source, options)) {
+    refuse_plan(recipe, source);
+    return convert(source, recipe.convert.out, options);
+  }
   const Plan plan =
       recipe.convert.plan.empty() ? planned(recipe, source) : read_plan(recipe.convert.plan);
   std::optional<Statistics> statistics;
   if (!recipe.convert.statistics.empty()) statistics = read_statistics(recipe.convert.statistics);
-  ConvertOptions options = recipe.convert;
-  options.recipe = resolved(recipe, "convert", RecipePart::Reproducible);
   return convert(source, plan, statistics ? &*statistics : nullptr, recipe.convert.out, options);
 }
 
@@ -126,7 +140,8 @@ Report run_validate(const Recipe& recipe) {
 /// OUT/recipe.toml says what the last run used; a file of the user's own under that name is left
 /// alone.
 void keep_recipe(const Recipe& recipe) {
-  if (recipe.out.empty() || recipe.verb == "inspect") return;
+  const bool is_dry = recipe.verb == "convert" && recipe.convert.dry_run;
+  if (recipe.out.empty() || recipe.verb == "inspect" || is_dry) return;
   const fs::path file = recipe.out / "recipe.toml";
   if (stands(file) && !read_whole_file(file, "recipe").starts_with(kResolvedBy)) return;
   write_text(file, kResolvedBy + resolved(recipe, ""));

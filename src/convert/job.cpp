@@ -37,19 +37,21 @@ class Key {
 
 }  // namespace
 
-std::string job_key(const Checkpoint& source, const Pool& pool, const Statistics* statistics,
-                    const ConvertOptions& options) {
+std::string job_key(const Job& job, const Statistics* statistics, const ConvertOptions& options) {
+  const Checkpoint& source = job.content->source();
   Key key;
-  key.add(fmt::format("moue {} {} seed {}", kVersion, options.layout, options.seed));
+  key.add(fmt::format("moue {} {} seed {} shards {} dtype {} layers {}", kVersion,
+                      to_string(job.layout), options.seed, options.shard_size, options.dtype,
+                      options.layers));
   key.add(options.recipe);
-  key.add(with_pool(source.config(), pool).text());
+  key.add(job.config->text());
   key.add(statistics == nullptr ? "no statistics" : "statistics");
   if (statistics != nullptr) {
     key.add(statistics->beta);
     key.add(statistics->scale);
     key.add(statistics->correction);
   }
-  key.add(source.directory(), "config.json");
+  key.add(source.directory(), source.config_file());
   for (const std::string& name : source.file_names()) key.add(source.directory(), name);
   for (const std::string& name : source.other_files()) key.add(source.directory(), name);
   return key.hex();

@@ -1,6 +1,8 @@
 // Files read with checks and written whole or not at all.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -74,6 +76,10 @@ class OutputFile {
   /// Takes the blocks of so many bytes now, so that a full disk is noticed before the first of
   /// them is written; nothing where the file system cannot.
   void reserve(uint64_t bytes);
+  /// From now on whole, aligned blocks go past the page cache, where the file system lets them:
+  /// twice as fast for what is larger than memory, and nothing piles up behind a slow disk.
+  void bypass_cache();
+  static constexpr uint64_t kBlock = 4096;  ///< what offset, size and address are aligned to
   /// After what write() and copy_from() wrote last.
   void write(std::span<const std::byte> bytes);
   void copy_from(const InputFile& from, uint64_t offset, uint64_t bytes);
@@ -83,6 +89,7 @@ class OutputFile {
   void commit();
 
  private:
+  ssize_t put(uint64_t offset, std::span<const std::byte> bytes);
   void covered(uint64_t end, uint64_t bytes);
   void copy_through_memory(const InputFile& from, uint64_t offset, uint64_t bytes);
 
@@ -91,9 +98,11 @@ class OutputFile {
   std::string_view stage_;
   Existing existing_;
   Descriptor fd_;
-  uint64_t next_ = 0;                // where write() goes on
-  std::atomic<uint64_t> end_ = 0;    // of the last byte written
-  std::atomic<uint64_t> bytes_ = 0;  // of all pieces
+  Descriptor direct_;                      // the same file past the cache; or none
+  std::atomic<bool> takes_direct_ = true;  // until it asks for other alignments
+  uint64_t next_ = 0;                      // where write() goes on
+  std::atomic<uint64_t> end_ = 0;          // of the last byte written
+  std::atomic<uint64_t> bytes_ = 0;        // of all pieces
 };
 
 /// Replaces or creates a file: temporary file, fsync, rename, fsync of the directory.

@@ -70,10 +70,25 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   next_ += bytes.size();
 }
 
+void OutputFile::bypass_cache() {
+  direct_ = Descriptor(disk::open(partial_, O_WRONLY | O_NOFOLLOW | O_DIRECT));
+}
+
+// Writes some of the bytes, at least one.
+ssize_t OutputFile::put(uint64_t offset, std::span<const std::byte> bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(bytes.data());
+  const size_t whole = bytes.size() / kBlock * kBlock;
+  if (direct_.get() >= 0 && takes_direct_ && whole > 0 && (offset | address) % kBlock == 0) {
+    const ssize_t done = disk::pwrite(direct_.get(), bytes.data(), whole, offset);
+    if (done >= 0 || errno != EINVAL) return done;
+    takes_direct_ = false;
+  }
+  return disk::pwrite(fd_.get(), bytes.data(), bytes.size(), offset);
+}
+
 void OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   for (size_t done = 0; done < bytes.size();) {
-    const ssize_t put =
-        disk::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, offset + done);
+    const ssize_t put = this->put(offset + done, bytes.subspan(done));
     if (put < 0) {
       fail_disk(stage_, "{} could not be written after {}: {}; nothing of it was kept",
                 name_of(path_), mib_text(offset + done), error_text(errno));
@@ -125,6 +140,7 @@ void OutputFile::commit() {
     fail_disk(stage_, "{} cannot be put in place: {}", name_of(path_), error_text(errno));
   }
   fd_.reset();
+  direct_.reset();
   sync_path(parent_of(path_), stage_);
 }
 

@@ -54,11 +54,15 @@ const std::vector<Verb>& verbs() {
        "  moue plan models/mixtral --mode expand --experts 32 --donors weight --topology aligned\n"
        "  moue plan models/mixtral --compare aligned,sliding,half_staggered\n"},
       {"convert",
-       "write the upgraded checkpoint; the source is only read",
+       "write the upgraded checkpoint, or a model in another layout; the source is only read",
        {{"MODEL", "source"}},
        "  moue convert models/mixtral --out models/mixtral-moue\n"
        "  moue convert models/mixtral --plan plan.json --statistics statistics.safetensors --out "
-       "DIR\n"},
+       "DIR\n"
+       "  moue convert models/mixtral-moue --layout packed --shard_size 2GiB --out DIR\n"
+       "  moue convert models/mixtral-moue --layout export --dtype bfloat16 --out DIR\n"
+       "  moue convert models/mixtral --layers 0:4 --out models/mixtral-4\n"
+       "  moue convert models/mixtral --layout packed --memory 256MiB --dry_run --out DIR\n"},
       {"train",
        "open the pool and go on training; with --control train the source itself",
        {{"MODEL", "train.model"}},

@@ -39,12 +39,14 @@ struct Knob {
   bool several = false;              ///< strings: choices joined by commas
   std::string unset;                 ///< what an empty or absent value means
   std::string bare;                  ///< what a flag without a value means; "" = it needs one
+  std::string free;                  ///< form of a string that is no choice: "FIRST:LAST"
   bool reproducible = true;          ///< decides the bytes of a result
 
   Knob& range(double low, double high) { return least = low, most = high, *this; }
   Knob& below(double high) { return most = high, below_most = true, *this; }
   Knob& one_of(std::vector<std::string> names) { return choices = std::move(names), *this; }
   Knob& some_of(std::vector<std::string> names) { return several = true, one_of(std::move(names)); }
+  Knob& form(std::string words) { return free = std::move(words), *this; }
   Knob& pair() { return length = 2, *this; }
   Knob& empty_means(std::string meaning) { return unset = std::move(meaning), *this; }
   Knob& bare_means(std::string value) { return bare = std::move(value), *this; }

@@ -132,7 +132,27 @@ std::vector<Knob> convert_knobs() {
           .empty_means("none")
           .local(),
       MOUE_KNOB(convert.out, "model directory to write").empty_means("OUT/model").local(),
-      MOUE_KNOB(convert.layout, "the source's shards linked, one file added").one_of({"linked"}),
+      MOUE_KNOB(convert.layout,
+                "the source's shards linked beside new files; everything packed anew in reading "
+                "order; or exported as an ordinary model")
+          .one_of({"", "linked", "packed", "export"})
+          .empty_means("linked, and export with layers"),
+      MOUE_KNOB(convert.dtype, "float weights are rounded to it; the pool's own stay float32")
+          .one_of({"", "float32", "bfloat16", "float16"})
+          .empty_means("as in the source"),
+      MOUE_KNOB(convert.layers, "cut an ordinary model to its layers FIRST to LAST - 1")
+          .form("FIRST:LAST")
+          .empty_means("all"),
+      MOUE_KNOB(convert.shard_size, "largest weight file, unless one tensor is larger")
+          .range(1 << 12, 1e15),
+      MOUE_KNOB(convert.memory, "all buffers together; the program takes up to 64 MiB more")
+          .range(1 << 20, 1e15)
+          .local(),
+      MOUE_KNOB(convert.threads, "threads that read, hash and write; 0 = two for each core")
+          .range(0, 4096)
+          .local(),
+      MOUE_KNOB(convert.dry_run, "say bytes, time and memory of every layout; write nothing")
+          .local(),
       MOUE_KNOB(convert.seed, "draws the trajectory keys and queries").range(0, 9e15),
   };
 }

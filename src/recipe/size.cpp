@@ -44,6 +44,12 @@ std::string size_text(uint64_t bytes) {
     const uint64_t size = uint64_t{1} << shift;
     if (bytes >= size && bytes % size == 0) return fmt::format("{}{}", bytes / size, unit);
   }
+  for (const auto& [unit, size] : {std::pair("TB", uint64_t{1'000'000'000'000}),
+                                   {"GB", 1'000'000'000},
+                                   {"MB", 1'000'000},
+                                   {"kB", 1000}}) {
+    if (bytes >= size && bytes % size == 0) return fmt::format("{}{}", bytes / size, unit);
+  }
   return fmt::format("{}B", bytes);
 }
 

@@ -83,6 +83,7 @@ std::string wanted(const Knob& knob) {
           [&](uint64_t*) { return fmt::format("a size such as \"4GiB\", {}", range_text(knob)); },
           [&](double*) { return fmt::format("a number, {}", range_text(knob)); },
           [&](std::string*) {
+            if (!knob.free.empty()) return knob.free;
             return (knob.several ? "one or more, joined by commas, of " : "one of ") +
                    range_text(knob);
           },
@@ -104,6 +105,7 @@ struct Assign {
   const Setting& setting;
 
   bool is_chosen(std::string_view text) const {
+    if (!knob.free.empty()) return text.find('\0') == std::string_view::npos;
     const size_t comma = knob.several ? text.find(',') : std::string_view::npos;
     if (std::count(knob.choices.begin(), knob.choices.end(), text.substr(0, comma)) == 0)
       return false;
@@ -212,7 +214,8 @@ std::string type_text(const Knob& knob) {
   return std::visit(
       Overloaded{[](bool*) { return ""; }, [](int64_t*) { return "INT"; },
                  [](std::optional<int64_t>*) { return "INT"; }, [](uint64_t*) { return "SIZE"; },
-                 [](double*) { return "FLOAT"; }, [](std::string*) { return "NAME"; },
+                 [](double*) { return "FLOAT"; },
+                 [&](std::string*) { return knob.free.empty() ? "NAME" : knob.free.c_str(); },
                  [](std::filesystem::path*) { return "PATH"; },
                  [](std::vector<double>*) { return "FLOAT FLOAT"; }},
       knob.at(recipe));
@@ -224,6 +227,7 @@ std::string range_text(const Knob& knob) {
     for (const auto& name : knob.choices) names.push_back(name.empty() ? "\"\"" : name);
     return fmt::format("{}", fmt::join(names, ", "));
   }
+  if (!knob.free.empty()) return knob.free;
   const Recipe recipe;
   const Field field = knob.at(recipe);
   if (std::holds_alternative<bool*>(field) ||

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/disk.h"
@@ -16,6 +17,7 @@
 #include "moue/family.h"
 #include "moue/log.h"
 #include "pool/new_experts.h"
+#include "validate/compare.h"
 
 namespace moue {
 
@@ -82,30 +84,18 @@ class SameFiles {
   std::vector<Identity> original_, result_;
 };
 
-constexpr uint64_t kChunk = uint64_t{8} << 20;
-
-// Compares two ranges of equal length read piece by piece; the first byte that differs, or nothing.
-template <class ReadA, class ReadB>
-std::optional<uint64_t> first_difference(uint64_t bytes, uint64_t piece, ReadA read_a,
-                                         ReadB read_b) {
-  std::vector<std::byte> a(std::min(bytes, piece)), b(a.size());
-  for (uint64_t from = 0; from < bytes; from += a.size()) {
-    const uint64_t count = std::min<uint64_t>(a.size(), bytes - from);
-    const auto piece_a = std::span(a).first(count), piece_b = std::span(b).first(count);
-    read_a(from, piece_a);
-    read_b(from, piece_b);
-    if (std::memcmp(piece_a.data(), piece_b.data(), count) == 0) continue;
-    return from +
-           static_cast<uint64_t>(std::ranges::mismatch(piece_a, piece_b).in1 - piece_a.begin());
-  }
-  return {};
+ReadBytes reader(const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  return [&](uint64_t from, std::span<std::byte> out) { checkpoint.read(tensor, from, out); };
 }
 
 std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
                          const Checkpoint& result, const SameFiles& same_file) {
   const TensorInfo* seen = result.find(wanted.name);
-  if (seen == nullptr) return wanted.name + " is missing";
-  if (seen->dtype != wanted.dtype || seen->shape != wanted.shape) {
+  if (seen == nullptr) {
+    return is_repeated_head(original, wanted) ? "" : wanted.name + " is missing";
+  }
+  const bool is_cast = can_be_cast(wanted.dtype, seen->dtype);
+  if ((seen->dtype != wanted.dtype && !is_cast) || seen->shape != wanted.shape) {
     return fmt::format("{} is {} {}, wanted {} {}", wanted.name, dtype_name(seen->dtype),
                        shape_text(seen->shape), dtype_name(wanted.dtype), shape_text(wanted.shape));
   }
@@ -113,10 +103,11 @@ std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
       same_file(wanted.file, seen->file))
     return "";
   const auto differs = first_difference(
-      wanted.bytes, kChunk, [&](uint64_t from, auto out) { original.read(wanted, from, out); },
-      [&](uint64_t from, auto out) { result.read(*seen, from, out); });
+      seen->bytes, 8, cast_reader(reader(original, wanted), wanted.dtype, seen->dtype),
+      reader(result, *seen));
   if (!differs) return "";
-  return fmt::format("{} differs from byte {} of {} on", wanted.name, *differs, wanted.bytes);
+  return fmt::format("{} differs from{} byte {} of {} on", wanted.name,
+                     is_cast ? " the source's, rounded, from" : "", *differs, seen->bytes);
 }
 
 std::string other_file_fault(const fs::path& original, const fs::path& result) {
@@ -126,7 +117,7 @@ std::string other_file_fault(const fs::path& original, const fs::path& result) {
     return fmt::format("{} has {} bytes, the source's has {}", name, b.size(), a.size());
   }
   const auto differs = first_difference(
-      a.size(), kChunk, [&](uint64_t from, auto out) { a.read_at(from, out); },
+      a.size(), 1, [&](uint64_t from, auto out) { a.read_at(from, out); },
       [&](uint64_t from, auto out) { b.read_at(from, out); });
   if (!differs) return "";
   return fmt::format("{} differs from byte {} on", name, *differs);
@@ -178,24 +169,24 @@ void check_new_experts(const Checkpoint& original, const Claims& claims, const M
                        const Checkpoint& result, const Pool& pool, Faults& faults) {
   for (const NewTensor& wanted : new_tensors(claims, pool, spec)) {
     const TensorInfo& seen = result.at(wanted.name);
-    if (seen.dtype != wanted.dtype) {
+    if (seen.dtype != wanted.dtype && !can_be_cast(wanted.dtype, seen.dtype)) {
       faults.push_back(fmt::format("{} is {}, wanted its donor's {}", wanted.name,
                                    dtype_name(seen.dtype), dtype_name(wanted.dtype)));
       continue;
     }
     const uint64_t row = wanted.row_bytes();
-    const auto differs = first_difference(
-        wanted.bytes(), std::max<uint64_t>(1, kChunk / row) * row,
-        [&](uint64_t from, auto out) {
-          read_rows(original, wanted, static_cast<int64_t>(from / row),
-                    static_cast<int64_t>(out.size() / row), out);
-        },
-        [&](uint64_t from, auto out) { result.read(seen, from, out); });
+    const ReadBytes donor = [&](uint64_t from, std::span<std::byte> out) {
+      read_rows(original, wanted, static_cast<int64_t>(from / row),
+                static_cast<int64_t>(out.size() / row), out);
+    };
+    const auto differs =
+        first_difference(seen.bytes, seen.bytes / static_cast<uint64_t>(wanted.shape[0]),
+                         cast_reader(donor, wanted.dtype, seen.dtype), reader(result, seen));
     if (!differs) continue;
-    faults.push_back(fmt::format(
-        "{} differs from its donor's (MoE layer {}, expert {}) from byte "
-        "{} of {} on",
-        wanted.name, wanted.donor.layer, wanted.donor.expert, *differs, wanted.bytes()));
+    faults.push_back(
+        fmt::format("{} differs from its donor's (MoE layer {}, expert {}) from byte "
+                    "{} of {} on",
+                    wanted.name, wanted.donor.layer, wanted.donor.expert, *differs, seen.bytes));
   }
 }
 
@@ -244,7 +235,14 @@ Faults structure_faults(const Checkpoint& original, const Checkpoint& result) {
 Faults config_faults(const Checkpoint& original, const Checkpoint& result) {
   Faults faults;
   attempt(faults, [&] {
-    if (without_pool(result.config()).text() != original.config().text()) {
+    Config::Json seen = without_pool(result.config()).json();
+    // convert --dtype renames the type of the weights, and that alone.
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      const bool both = seen.contains(key) && original.config().json().contains(key);
+      if (both && casts_of(original, result).tensors > 0)
+        seen[key] = original.config().json().at(key);
+    }
+    if (Config(std::move(seen)).text() != original.config().text()) {
       faults.push_back("config.json without its moue block is not the source's");
     }
   });

@@ -25,11 +25,13 @@ Check check_of(std::string name, const Faults& faults, std::string pass_note = "
 /// tensor is claimed.
 Faults structure_faults(const Checkpoint& original, const Checkpoint& result);
 
-/// config.json without its block, against the source's.
+/// config.json without its block, against the source's; the type of weights aside where they were
+/// cast.
 Faults config_faults(const Checkpoint& original, const Checkpoint& result);
 
-/// Every source tensor in the result with the same dtype, shape and bytes, and nothing else but the
-/// pool's. Bytes in the same place of the same file are equal; all others are compared.
+/// Every source tensor in the result with the same shape and bytes (cast: the source's numbers
+/// rounded to the result's float type), and nothing else but the pool's; a tied head need not be
+/// stored. Bytes in the same place of the same file are equal; all others are compared.
 Faults tensor_faults(const Checkpoint& original, const Checkpoint& result);
 
 /// Foreign router rows that are not, bit for bit, the home layer's rows in float32; new experts

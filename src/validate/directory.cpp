@@ -55,32 +55,23 @@ std::string check_model(const Checkpoint& model, Faults&) {
   return fmt::format("{}, {} tensors", family.name, model.tensors().size());
 }
 
-// The file that a fate names: "linked FILE", "packed FILE as BF16"; nothing where it names none.
-std::string file_of(std::string_view fate, const std::set<std::string>& files) {
-  const size_t space = fate.find(' ');
-  if (space == fate.npos) return "";
-  for (std::string_view rest = fate.substr(space + 1); !rest.empty();
-       rest = rest.substr(0, rest.rfind(' '))) {
-    if (files.contains(std::string(rest))) return std::string(rest);
-    if (rest.find(' ') == rest.npos) break;
-  }
-  return "";
-}
-
-// A source tensor that is in the directory must be where its fate says, and each tensor of the
-// directory that the conversion did not add must have a fate.
+// A source tensor must be where its fate says, and each tensor of the directory that the conversion
+// did not add must have a fate.
 std::string check_ledger(const Manifest& manifest, const Checkpoint& model, Faults& faults) {
-  const std::set<std::string> files(model.file_names().begin(), model.file_names().end());
-  for (const auto& [name, fate] : manifest.tensors) {
-    const std::string file = file_of(fate, files);
-    const TensorInfo* tensor = model.find(name);
+  std::set<std::string> known;
+  for (const auto& [name, text] : manifest.tensors) {
+    const Fate fate = fate_of(text);
+    const std::string& now = fate.name.empty() ? name : fate.name;
+    if (!fate.file.empty()) known.insert(now);
+    const TensorInfo* tensor = model.find(now);
     const std::string seen = tensor ? model.file_names()[tensor->file] : "";
-    if (file == seen) continue;
-    faults.push_back(fmt::format("{} is {}, the manifest says '{}'", printable(name),
-                                 tensor ? "in " + seen : "missing", printable(fate)));
+    // A dropped tensor's name may be another's now.
+    if (fate.file == seen || fate.file.empty()) continue;
+    faults.push_back(fmt::format("{} is {}, the manifest says '{}'", printable(now),
+                                 tensor ? "in " + seen : "missing", printable(text)));
   }
   for (const TensorInfo& tensor : model.tensors()) {
-    if (is_pool_tensor(tensor.name) || manifest.tensors.contains(tensor.name)) continue;
+    if (is_pool_tensor(tensor.name) || known.contains(tensor.name)) continue;
     faults.push_back("the manifest does not know " + printable(tensor.name));
   }
   return fmt::format("what became of {} source tensors", manifest.tensors.size());
@@ -88,16 +79,16 @@ std::string check_ledger(const Manifest& manifest, const Checkpoint& model, Faul
 
 void examine_manifest(const Manifest& manifest, const fs::path& directory, Report& report) {
   auto& checks = report.checks;
-  checks.push_back(examine(
-      "files", [&](Faults& faults) { return check_files(manifest, directory, faults); }));
+  checks.push_back(
+      examine("files", [&](Faults& faults) { return check_files(manifest, directory, faults); }));
   std::optional<Checkpoint> model;
   checks.push_back(examine("model", [&](Faults& faults) {
     model = open_checkpoint(directory);
     return check_model(*model, faults);
   }));
   if (model) {
-    checks.push_back(examine(
-        "ledger", [&](Faults& faults) { return check_ledger(manifest, *model, faults); }));
+    checks.push_back(
+        examine("ledger", [&](Faults& faults) { return check_ledger(manifest, *model, faults); }));
   }
   if (const int64_t unhashed = count_unhashed(manifest); unhashed > 0) {
     report.warnings.push_back(fmt::format(

@@ -7,6 +7,7 @@
 #include "moue/error.h"
 #include "moue/validate.h"
 #include "validate/bytes.h"
+#include "validate/compare.h"
 
 namespace moue {
 
@@ -50,20 +51,32 @@ std::optional<PoolState> deciding_state(const Checkpoint& result, const Validate
   return expected;
 }
 
+// What G0 compared where weights have another type than the source's.
+std::string casts_text(const Casts& casts) {
+  if (casts.tensors == 0) return "";
+  return fmt::format("; {} of them equal the source's numbers in {}{}", casts.tensors, casts.types,
+                     casts.lossy ? ", rounded: not bit-equal to the source" : "");
+}
+
 // The gates of a closed pool. Returns whether G1 may run: the closed state is really closed.
 bool closed_gates(const Checkpoint& original, const Checkpoint& result, Report& report) {
   const Pool pool = read_pool(result.config());
+  const Casts casts = casts_of(original, result);
   auto& checks = report.checks;
   checks.push_back(check_of("G0 config", config_faults(original, result)));
-  checks.push_back(check_of(
-      "G0 tensors", tensor_faults(original, result),
-      fmt::format("{} tensors, {}", original.tensors().size(), bytes_text(original.data_bytes()))));
+  checks.push_back(check_of("G0 tensors", tensor_faults(original, result),
+                            fmt::format("{} tensors, {}{}", original.tensors().size(),
+                                        bytes_text(original.data_bytes()), casts_text(casts))));
   checks.push_back(check_of("G0 start values", start_faults(original, result, pool)));
   checks.push_back(check_of("G0 other files", other_file_faults(original, result),
                             fmt::format("{} files", original.other_files().size())));
   checks.push_back(check_of("G0 manifest", manifest_faults_of(original, result, true)));
   checks.push_back(check_of("G1 closed", closed_faults(result, pool)));
-  return checks.back().outcome == Outcome::Pass;
+  const bool is_closed = checks.back().outcome == Outcome::Pass;
+  if (casts.lossy)
+    checks.push_back(
+        not_applicable("G1", "not applicable: weights were rounded to " + casts.types));
+  return is_closed && !casts.lossy;
 }
 
 bool open_gates(const Checkpoint& original, const Checkpoint& result, const std::string& state,

@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "core/tree.h"
 #include "moue/error.h"
+#include "moue/pool.h"
 #include "validate/bytes.h"
 
 namespace moue {
@@ -12,25 +13,26 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Every source tensor must have a fate, and a linked one must lie in the file the manifest names.
+// Every source tensor must have a fate, and lie in the file, under the name, that it gives. What
+// the pool added on the way is no tensor of the source.
 void check_fates(const Manifest& manifest, const Checkpoint& original, const Checkpoint& result,
                  Faults& faults) {
-  constexpr std::string_view kLinked = "linked ";
   for (const TensorInfo& tensor : original.tensors()) {
-    const auto fate = manifest.tensors.find(tensor.name);
-    if (fate == manifest.tensors.end()) {
+    const auto entry = manifest.tensors.find(tensor.name);
+    if (entry == manifest.tensors.end()) {
       faults.push_back("the manifest does not say what became of " + tensor.name);
       continue;
     }
-    const TensorInfo* seen = result.find(tensor.name);
-    if (seen == nullptr || !fate->second.starts_with(kLinked)) continue;
+    const Fate fate = fate_of(entry->second);
+    const TensorInfo* seen = result.find(fate.name.empty() ? tensor.name : fate.name);
+    if (seen == nullptr || fate.file.empty()) continue;
     const std::string& file = result.file_names()[seen->file];
-    if (fate->second.substr(kLinked.size()) == file) continue;
+    if (fate.file == file) continue;
     faults.push_back(fmt::format("{} is in {}, the manifest says '{}'", tensor.name, file,
-                                 printable(fate->second)));
+                                 printable(entry->second)));
   }
   for (const auto& [name, fate] : manifest.tensors) {
-    if (original.find(name) == nullptr) {
+    if (original.find(name) == nullptr && !is_pool_tensor(name)) {
       faults.push_back("the manifest speaks of " + in_quotes(name) + ", which the source lacks");
     }
   }

@@ -101,7 +101,7 @@ TEST_CASE("a conversion holds the source's tensors and the pool's, and reads bac
   CHECK(snapshot(kTiny) == before);
   CHECK(fact(report, "state") == "closed");
   CHECK(report.tables.at(0).rows.size() ==
-        open_checkpoint(kTiny).files().size() + open_checkpoint(kTiny).other_files().size());
+        open_checkpoint(kTiny).files().size() + 1 + open_checkpoint(kTiny).other_files().size());
 
   const Checkpoint source = open_checkpoint(kTiny), result = open_checkpoint(scratch / "out");
   const Pool pool = read_pool(result.config());
@@ -243,10 +243,10 @@ TEST_CASE("what is in the way is refused") {
   fs::create_directory(scratch / "out");
   CHECK_THROWS_WITH(convert(source, plan, nullptr, scratch / "out", {}), Contains("exists"));
   CHECK(fs::is_empty(scratch / "out"));
-  ConvertOptions packed;
-  packed.layout = "packed";
-  CHECK_THROWS_WITH(convert(source, plan, nullptr, scratch / "new", packed),
-                    Contains("[convert] no layout 'packed'; known: linked"));
+  ConvertOptions unknown;
+  unknown.layout = "spread";
+  CHECK_THROWS_WITH(convert(source, plan, nullptr, scratch / "new", unknown),
+                    Contains("[convert] no layout 'spread'; known: linked, packed, export"));
   convert(source, plan, nullptr, scratch / "first", {});
   const Checkpoint converted = open_checkpoint(scratch / "first");
   CHECK_THROWS_WITH(convert(converted, plan, nullptr, scratch / "second", {}),

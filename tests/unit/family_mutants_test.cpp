@@ -177,8 +177,7 @@ const Raid kRaids[] = {
        make_own(shard);
        fs::resize_file(shard, fs::file_size(shard) - 1);
      }},
-    {"a shard missing",
-     [](const fs::path& at, const fs::path&) { fs::remove(first_shard(at)); }},
+    {"a shard missing", [](const fs::path& at, const fs::path&) { fs::remove(first_shard(at)); }},
     {"an index entry redirected to another shard",
      [](const fs::path& at, const fs::path&) {
        change_index(at, [](ordered_json& map) {

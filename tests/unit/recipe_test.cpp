@@ -262,7 +262,8 @@ TEST_CASE("every knob survives the way to text and back", "[unit][recipe]") {
     if (auto* const* maybe = std::get_if<std::optional<int64_t>*>(&field)) **maybe = 3;
     if (auto* const* real = std::get_if<double*>(&field)) **real = knob.least + 1.0 / 3.0;
     if (auto* const* size = std::get_if<uint64_t*>(&field)) **size = 123456789;
-    if (auto* const* name = std::get_if<std::string*>(&field)) **name = knob.choices.back();
+    if (auto* const* name = std::get_if<std::string*>(&field))
+      **name = knob.choices.empty() ? "2:6" : knob.choices.back();
     if (auto* const* path = std::get_if<fs::path*>(&field)) **path = "odd \"name\"\\\n\t.bin";
     if (auto* const* list = std::get_if<std::vector<double>*>(&field))
       **list = {1.0 / 3.0, 0.1 + 0.2};
@@ -285,7 +286,8 @@ TEST_CASE("every default lies within its own bounds", "[unit][recipe]") {
   for (const Knob& knob : knobs()) {
     INFO(knob.key);
     CHECK_FALSE(knob.help.empty());
-    CHECK((knob.choices.empty() == !std::holds_alternative<std::string*>(knob.at(defaults))));
+    const bool is_word = !knob.choices.empty() || !knob.free.empty();
+    CHECK(is_word == std::holds_alternative<std::string*>(knob.at(defaults)));
   }
 }
 
