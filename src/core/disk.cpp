@@ -142,7 +142,7 @@ int rename_new(const Path& from, const Path& to) {
 }
 
 int exchange(const Path& one, const Path& other) {
-  return hooked(Call::Rename, [&] {
+  return hooked(Call::Exchange, [&] {
     return ::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE);
   });
 }

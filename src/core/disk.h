@@ -24,6 +24,7 @@ enum class Call : uint8_t {
   Resize,
   Reserve,
   Rename,
+  Exchange,
   Link,
   Clone,
   Unlink,

@@ -238,7 +238,7 @@ void Staging::commit() {
 // stands under the target's for a moment.
 fs::path Staging::replace() {
   if (disk::exchange(partial_, target_) == 0) return partial_;
-  if (errno != EINVAL && errno != ENOSYS) {
+  if (!is_unable(errno)) {
     fail_disk("files", "{} cannot be put in place: {}", target_.native(), error_text(errno));
   }
   const fs::path old = parent_of(target_) / ("." + target_.filename().native() + ".moue-old");

@@ -2,7 +2,9 @@
 // files.
 #include "core/staging_journal.h"
 
+#include "core/disk.h"
 #include "core/sha256.h"
+#include "core/text.h"
 #include "core/tree.h"
 #include "moue/error.h"
 
@@ -10,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <sstream>
 
 namespace moue {
@@ -89,7 +92,12 @@ StagedFile staged_file(const fs::path& file, const FileDigest& digest) {
 }
 
 bool is_as_noted(const fs::path& file, StagedFile& noted) {
-  if (!is_file(file)) return false;
+  struct stat status {};
+  if (disk::lstat(file, status) != 0 && errno != ENOENT) {
+    fail_disk("files", "{} cannot be looked up: {}", file.native(), error_text(errno));
+  }
+  // A link may be of a file that others go on writing.
+  if (!S_ISREG(status.st_mode) || status.st_nlink != 1) return false;
   StagedFile now = staged_file(file, noted.digest);
   if (now.identity.size != noted.digest.bytes || now.samples != noted.samples) return false;
   const bool untouched = now.identity == noted.identity;
