@@ -98,10 +98,12 @@ std::string ledger_text(const CardFacts& facts) {
       "## What became of the source\n\n"
       "| | tensors | bytes |\n|---|---|---|\n"
       "| of the source, {} | {} | {} |\n| new: the pool's | {} | {} |\n\n"
-      "`moue-manifest.json` says of every file its size and SHA-256, of every tensor where it went, "
+      "`moue-manifest.json` says of every file its size and SHA-256, of every tensor where it "
+      "went, "
       "and with which recipe.\n\n"
       "    moue validate --manifest DIR                  # these files are what was written\n"
-      "    moue validate SOURCE DIR                      # it is what it says, against its source\n",
+      "    moue validate SOURCE DIR                      # it is what it says, against its "
+      "source\n",
       facts.weights, facts.source_tensors, bytes_text(facts.source_bytes), facts.new_tensors,
       bytes_text(facts.new_bytes));
 }

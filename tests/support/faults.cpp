@@ -19,9 +19,9 @@ std::string_view to_string(Fault fault) {
 
 std::string_view to_string(Call call) {
   constexpr std::array<std::string_view, 19> kNames = {
-      "open",   "close",    "read", "write", "copy_range", "sync",  "resize",
-      "reserve", "rename",  "exchange", "link", "clone", "unlink", "mkdir",
-      "rmdir",  "stat",     "list", "lock",  "space"};
+      "open",    "close",  "read",     "write", "copy_range", "sync",   "resize",
+      "reserve", "rename", "exchange", "link",  "clone",      "unlink", "mkdir",
+      "rmdir",   "stat",   "list",     "lock",  "space"};
   return kNames.at(static_cast<size_t>(call));
 }
 

@@ -36,15 +36,24 @@ std::map<std::string, std::string> contents(const fs::path& directory) {
 
 using Run = std::function<void(const fs::path& source, const fs::path& out)>;
 
-// Every kind of file that the layout "linked" writes: links or copies, the pool, new experts.
-void convert_linked(const fs::path& from, const fs::path& to) {
+// One thread: the n-th call is then the same in every run.
+void convert_as(const fs::path& from, const fs::path& to, const std::string& layout) {
   const Checkpoint source = open_checkpoint(from);
   PlanOptions how;
   how.mode = "expand";
   how.experts = 4;
   const Plan plan = make_plan(source, family_of(source.config()), nullptr, how);
-  convert(source, plan, nullptr, to, {});
+  ConvertOptions options;
+  options.layout = layout;
+  options.threads = 1;
+  options.shard_size = 64 << 10;
+  convert(source, plan, nullptr, to, options);
 }
+
+// Links or copies, the pool, new experts.
+void convert_linked(const fs::path& from, const fs::path& to) { convert_as(from, to, "linked"); }
+// Five shards and more.
+void convert_packed(const fs::path& from, const fs::path& to) { convert_as(from, to, "packed"); }
 
 // What no converter may do: each file under its final name at once.
 void convert_carelessly(const fs::path& from, const fs::path& to) {
@@ -162,6 +171,12 @@ TEST_CASE("every file call of a linked conversion", "[faults]") {
 }
 TEST_CASE("every file call of a conversion by copies", "[faults]") {
   check_all(convert_linked, {disk::Call::Clone, disk::Call::Link}, 8);
+}
+TEST_CASE("every file call of a packed conversion", "[faults]") {
+  check_all(convert_packed, {}, 8);
+}
+TEST_CASE("every file call of a packed conversion, with every fault", "[long][no_asan]") {
+  check_all(convert_packed, {}, 1);
 }
 TEST_CASE("every file call of a linked conversion, with every fault", "[long][no_asan]") {
   check_all(convert_linked, {}, 1);
