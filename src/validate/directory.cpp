@@ -4,6 +4,7 @@
 
 #include "checkpoint/manifest.h"
 #include "core/text.h"
+#include "core/tree.h"
 #include "moue/error.h"
 #include "moue/family.h"
 #include "moue/pool.h"
@@ -101,8 +102,7 @@ void examine_manifest(const Manifest& manifest, const fs::path& directory, Repor
 }  // namespace
 
 Report validate_directory(const fs::path& directory) {
-  std::error_code unreadable;
-  if (!fs::is_directory(directory, unreadable)) {
+  if (!is_folder(directory)) {
     fail("validate", "{} is no directory; name one that moue convert or moue train wrote",
          directory.string());
   }
