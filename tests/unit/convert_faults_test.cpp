@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdlib>
 #include <functional>
 #include <map>
 
@@ -183,6 +184,12 @@ TEST_CASE("every file call of a linked conversion, with every fault", "[long][no
 }
 TEST_CASE("every file call of a conversion by copies, with every fault", "[long][no_asan]") {
   check_all(convert_linked, {disk::Call::Clone, disk::Call::Link}, 1);
+}
+
+// A process of its own: tests/long/power_cut.py, whose control it is.
+TEST_CASE("convert without syncs", "[.]") {
+  FaultyDisk disk;
+  convert_as(std::getenv("MOUE_TEST_FROM"), std::getenv("MOUE_TEST_TO"), "linked");
 }
 
 TEST_CASE("a converter that writes under the final name is caught", "[faults]") {

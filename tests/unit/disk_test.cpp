@@ -80,7 +80,8 @@ TEST_CASE("lines that touch the disk are seen, others are not", "[disk]") {
         "  std::ifstream in(file);", "std::ofstream stream_;", "#include <fstream>",
         "  fs::remove_all(path);", "std::filesystem::rename(a, b, error);",
         "for (auto& e : fs::directory_iterator(d))", "if (fs::exists(file, ignored))",
-        "fs::copy_file(a, b);", "::copy_file_range(a, 0, b, 0, n, 0)", "FILE* f = fopen(name, x);"}) {
+        "fs::copy_file(a, b);", "::copy_file_range(a, 0, b, 0, n, 0)",
+        "FILE* f = fopen(name, x);"}) {
     INFO(line);
     CHECK(touches_disk(line));
   }
@@ -133,8 +134,7 @@ TEST_CASE("the disk's answer is in the message", "[disk]") {
   CHECK(refusal(Fault::InputOutput, 1, [&] { names_in(scratch.path(), "test"); }) ==
         "[test] " + scratch.path().native() + " cannot be read: Input/output error");
   CHECK(refusal(Fault::NoSpace, 0, [&] { make_directories(scratch / "a/b", "test"); }) ==
-        "[files] " + (scratch / "a/b").native() +
-            " cannot be looked up: No space left on device");
+        "[files] " + (scratch / "a/b").native() + " cannot be looked up: No space left on device");
   CHECK(refusal(Fault::NoSpace, 4, [&] { make_directories(scratch / "a/b", "test"); }) ==
         "[test] " + (scratch / "a/b").native() + " cannot be created: No space left on device");
   CHECK_FALSE(fs::exists(scratch / "a"));  // what it had made is gone
