@@ -51,8 +51,8 @@ std::string prefix_of(const std::vector<ZipEntry>& entries, const std::string& f
     if (!name.starts_with(pickles[0])) strangers.push_back(in_quotes(name));
   }
   if (!strangers.empty()) {
-    fail("pytorch", "{}: {} of the zip file lie outside {}: {}", file,
-         counted(strangers.size(), "name"), in_quotes(pickles[0]), join_some(strangers, 5));
+    fail("pytorch", "{}: {} outside {}: {}", file, counted(strangers.size(), "name"),
+         in_quotes(pickles[0]), join_some(strangers, 5));
   }
   return pickles[0];
 }

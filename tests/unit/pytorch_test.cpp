@@ -6,6 +6,7 @@
 #include "moue/checkpoint.h"
 #include "support/files.h"
 #include "support/messages.h"
+#include "support/pickles.h"
 #include "support/scratch.h"
 
 #include <catch2/catch.hpp>
@@ -163,6 +164,63 @@ TEST_CASE("a damaged byte of a storage is found when it is read", "[pytorch]") {
   std::byte one{};
   CHECK_THROWS_AS(file.read(file.at("row"), 35, {&one, 1}), Error);  // again, and for any part
   CHECK(file.read(file.at("cube")) == good.read(good.at("cube")));
+}
+
+namespace {
+
+// The message of the refusal, "" where all tensors can be read.
+std::string refusal_of(const ScratchDir& scratch, const std::string& bytes) {
+  fs::remove(scratch / "x");
+  return test::message_of([&] {
+    const WeightFile file(scratch.write("x", bytes));
+    for (const TensorInfo& tensor : file.tensors()) file.read(tensor);
+  });
+}
+
+void check_refused(const std::vector<test::FileCase>& cases) {
+  const ScratchDir scratch;
+  const std::string start = "[pytorch] " + (scratch / "x").native() + ": ";
+  for (const test::FileCase& bad : cases) {
+    INFO(bad.name);
+    CHECK(refusal_of(scratch, bad.bytes) == start + bad.message);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every hostile pickle is refused by name, and nothing runs", "[pytorch]") {
+  const ScratchDir scratch;
+  const fs::path canary = scratch / "canary";
+  const auto cases = test::malformed_pickles(canary.native());
+  CHECK(cases.size() >= 110);
+  check_refused(cases);
+  CHECK_FALSE(fs::exists(canary));
+  test::write_text(canary, "");  // the path is one that can be made
+  CHECK(fs::exists(canary));
+}
+
+TEST_CASE("every malformed zip file is refused", "[pytorch]") {
+  const auto cases = test::malformed_zips();
+  CHECK(cases.size() >= 50);
+  check_refused(cases);
+}
+
+TEST_CASE("odd files of torch.save load", "[pytorch]") {
+  const ScratchDir scratch;
+  for (const test::FileCase& odd : test::odd_torch_files()) {
+    INFO(odd.name);
+    CHECK(refusal_of(scratch, odd.bytes) == "");
+  }
+}
+
+TEST_CASE("a file of torch.save cut at any byte is refused", "[pytorch]") {
+  const ScratchDir scratch;
+  const std::string whole = test::odd_torch_files()[1].bytes;
+  CHECK(refusal_of(scratch, whole) == "");
+  for (size_t size = 0; size < whole.size(); ++size) {
+    INFO("cut to " << size);
+    CHECK(refusal_of(scratch, whole.substr(0, size)) != "");
+  }
 }
 
 }  // namespace moue
