@@ -75,11 +75,11 @@ Dtype Content::dtype_of(uint32_t tensor) const {
 void Content::add_source(uint32_t tensor, std::string name) {
   const TensorInfo& info = source_.tensors()[tensor];
   const Dtype dtype = dtype_of(tensor);
-  const uint64_t bytes = info.bytes / width_of(info.dtype) * width_of(dtype);
+  const uint64_t bytes =
+      dtype == info.dtype ? info.bytes : info.bytes / width_of(info.dtype) * width_of(dtype);
   std::string_view kept = info.name;
   if (name != info.name) kept = names_.emplace_back(std::move(name));
-  parts_.push_back({kept, dtype, info.shape, dtype == info.dtype ? info.bytes : bytes,
-                    Part::From::Source, tensor});
+  parts_.push_back({kept, dtype, info.shape, bytes, Part::From::Source, tensor});
 }
 
 void Content::drop(uint32_t tensor, std::string why) {

@@ -166,7 +166,7 @@ std::vector<FileCase> bad_contents() {
       {"no pickle", changed([](Items& items) { items[0].name = "a/data.txt"; }),
        "the zip file has 0 pickles named data.pkl, wanted one; was it not written by torch.save?"},
       {"a pickle too deep", changed([](Items& items) { items[0].name = "a/b/data.pkl"; }),
-       "the zip file has 0 pickles named data.pkl, wanted one; was it not written by torch.save? "
+       "the zip file has 0 pickles named data.pkl, wanted one; was it not written by torch.save?"
        ""},
       {"two pickles", added({"b/data.pkl", "\x80\x02}."}),
        "the zip file has 2 pickles named data.pkl, wanted one; was it not written by torch.save?"},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct ZipItem {
   std::string gap = {};                 ///< bytes before its own header
   std::optional<uint64_t> offset = {};  ///< of its own header, as the directory tells it
   std::string behind = {};              ///< bytes after its data, a descriptor for example
+  uint64_t hole = 0;                    ///< so many zeros more as data, written by write_zip alone
 };
 
 struct ZipEnd {
@@ -29,6 +31,9 @@ struct ZipEnd {
 };
 
 std::string zip_file(const std::vector<ZipItem>& items, const ZipEnd& end = {});
+
+/// The same as a file, holes without blocks.
+void write_zip(const std::filesystem::path& file, const std::vector<ZipItem>& items);
 
 /// The sizes behind an item's data, of flag 8.
 std::string zip_descriptor(uint32_t crc, uint64_t size, bool large);
