@@ -166,7 +166,7 @@ void build(CommandLine& line) {
       "moue VERB --help shows a verb's flags and examples.\n"
       "Exit codes: 0 done; 1 validation found a difference; 2 a fault you can mend; 3 a fault of "
       "ours;\n"
-      "4 interrupted with the state saved.");
+      "4 interrupted, what is complete is kept and the same command goes on.");
   for (const Verb& verb : verbs()) add_verb(line, verb);
   line.app.get_subcommand("inspect")->add_flag("--families", line.families,
                                                "what each family supports; no MODEL is read");

@@ -140,13 +140,18 @@ void write_sixteen_shards(const fs::path& to) {
   model.write(to);
 }
 
-// Converts by copies, as between two disks without links.
-void convert_by_copies(const fs::path& from, const fs::path& to, FaultyDisk& disk) {
+// Linked: by copies, as between two disks without links. Packed: in some sixteen shards.
+void convert_as(const std::string& layout, const fs::path& from, const fs::path& to,
+                FaultyDisk& disk) {
   disk.lacks(disk::Call::Clone);
   disk.lacks(disk::Call::Link);
   const Checkpoint source = open_checkpoint(from);
   const Plan plan = make_plan(source, family_of(source.config()), nullptr, {});
-  convert(source, plan, nullptr, to, {});
+  ConvertOptions options;
+  options.layout = layout;
+  options.shard_size = source.data_bytes() / 16;
+  options.threads = 1;
+  convert(source, plan, nullptr, to, options);
 }
 
 }  // namespace
@@ -195,7 +200,7 @@ TEST_CASE("a second signal ends a conversion at once", "[resume]") {
       ::raise(SIGTERM);
       ::raise(SIGTERM);
     });
-    convert_by_copies(kTiny, scratch / "out", disk);
+    convert_as("packed", kTiny, scratch / "out", disk);
   });
   CHECK(code == 128 + SIGTERM);
   CHECK_FALSE(fs::exists(scratch / "out"));
@@ -216,11 +221,12 @@ TEST_CASE("two conversions to one name: one of them is refused", "[resume]") {
 
 TEST_CASE("a run that was half done moves at most 60 % of the bytes again", "[resume]") {
   const ScratchDir scratch;
+  const std::string layout = GENERATE("linked", "packed");
   write_sixteen_shards(scratch / "source");
   uint64_t fresh = 0;
   {
     FaultyDisk disk;
-    convert_by_copies(scratch / "source", scratch / "whole", disk);
+    convert_as(layout, scratch / "source", scratch / "whole", disk);
     fresh = disk.bytes();
   }
   const auto moved_by_next = [&](const std::string& change) {
@@ -228,20 +234,20 @@ TEST_CASE("a run that was half done moves at most 60 % of the bytes again", "[re
     {
       FaultyDisk dies(Fault::Dead);
       dies.due_after(fresh / 2);
-      CHECK(message_of([&] { convert_by_copies(scratch / "source", scratch / "out", dies); }) !=
+      CHECK(message_of([&] { convert_as(layout, scratch / "source", scratch / "out", dies); }) !=
             "");
     }
     CHECK_FALSE(fs::exists(scratch / "out"));
     if (!change.empty())
       fs::last_write_time(scratch / "source" / change, fs::file_time_type::clock::now());
     FaultyDisk disk;
-    convert_by_copies(scratch / "source", scratch / "out", disk);
+    convert_as(layout, scratch / "source", scratch / "out", disk);
     const uint64_t moved = disk.bytes();
     CHECK(contents(scratch / "out") == contents(scratch / "whole"));
     return static_cast<double>(moved) / static_cast<double>(fresh);
   };
   const double share = moved_by_next("");
-  INFO(share);
+  INFO(layout << " " << share);
   CHECK(share <= 0.6);
   CHECK(moved_by_next("config.json") > 0.95);  // another job: nothing is kept
 }
