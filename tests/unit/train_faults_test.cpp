@@ -2,6 +2,8 @@
 // process. The step is then not there, the old one, or the new one, and the next save completes.
 #include "support/torch_test.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <map>
 
