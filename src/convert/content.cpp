@@ -181,6 +181,7 @@ void Content::read_values(const Part& part, uint64_t from, std::span<std::byte> 
   const std::lock_guard turn(turn_);
   if (made_index_ != part.index) {
     made_index_ = UINT32_MAX;
+    made_ = {};  // before the next one is there
     made_ = makers_[part.index]();
     made_index_ = part.index;
   }

@@ -92,8 +92,10 @@ void add_link_warnings(const Result& result, Report& report) {
 }
 
 uint64_t peak_bytes(const Job& job) {
-  if (job.shards.empty()) return kProgramBytes;
-  return buffers_for(job.stream).bytes() + job.stream.scratch + kProgramBytes;
+  const uint64_t tensors = job.content->source().tensors().size();
+  const uint64_t program = kProgramBytes + tensors * kTensorBytes;
+  if (job.shards.empty()) return program;
+  return buffers_for(job.stream).bytes() + job.stream.scratch + program;
 }
 
 double seconds_for(const Job& job) {

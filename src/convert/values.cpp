@@ -32,6 +32,7 @@ class Starts {
       Slice row = whole_slice(claims_.at(role, pool_.moe_layers[home.layer]));
       row.rows = 1;
       row.offset = home.expert * row.row_stride;
+      values.reserve((slots.size() - pool_.experts_per_layer) * static_cast<size_t>(row.columns));
       values.resize(values.size() + static_cast<size_t>(row.columns));
       const std::span<float> added = std::span(values).last(static_cast<size_t>(row.columns));
       read_slice(source_, row, added);

@@ -11,7 +11,7 @@ namespace moue::test {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> golden_families() {
+std::vector<std::string> family_folders() {
   std::vector<std::string> folders;
   for (const auto& entry : fs::directory_iterator("tests/golden/families")) {
     if (entry.is_directory()) folders.push_back(entry.path().string());

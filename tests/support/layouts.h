@@ -11,7 +11,7 @@
 namespace moue::test {
 
 /// Every folder of tests/golden/families.
-std::vector<std::string> golden_families();
+std::vector<std::string> family_folders();
 
 /// What a tensor is, bytes included: "F32 [5, 24] 4f1c...".
 using TensorDigests = std::map<std::string, std::string>;

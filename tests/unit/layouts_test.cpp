@@ -92,13 +92,13 @@ void flip_last_byte(const fs::path& file) {
 }  // namespace
 
 TEST_CASE("every family: linked, packed, export and back, each tensor's digest equal") {
-  const std::vector<std::string> folders = golden_families();
+  const std::vector<std::string> folders = family_folders();
   REQUIRE(folders.size() == 16);
   for (const std::string& folder : folders) check_round_trip(folder, 0);
 }
 
 TEST_CASE("every family expanded: new experts move along and are left out of an export") {
-  for (const std::string& folder : golden_families()) check_round_trip(folder, 3);
+  for (const std::string& folder : family_folders()) check_round_trip(folder, 3);
 }
 
 TEST_CASE("quantised models move as they are") {
