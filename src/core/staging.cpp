@@ -42,6 +42,21 @@ int remove_all_but(const fs::path& directory, const StagedFiles& files) {
   return 0;
 }
 
+// Another process that begins here meanwhile removes it itself.
+void remove_old(const fs::path& old) {
+  try {
+    const Descriptor lock(disk::open(old, kDirectory));
+    if (lock.get() >= 0 && !lock_partial(lock, old)) return;
+    if (const int error = remove_tree(old); error != 0) {
+      log_line("files", "{}, the old one, could not be removed: {}", old.native(),
+               error_text(error));
+    }
+  } catch (const Error& error) {
+    // The new one stands: no reason to fail.
+    log_line("files", "{}, the old one, stays: {}", old.native(), error.what());
+  }
+}
+
 }  // namespace
 
 Staging::Staging(fs::path target, std::string job, Existing existing)
@@ -176,6 +191,11 @@ void Staging::finish(const std::function<void()>& write) {
   } catch (const DiskError& error) {
     keep();
     throw DiskError(error.what() + advice());
+  } catch (const Error&) {
+    throw;
+  } catch (...) {  // no memory, or a fault of ours: not one of what was written
+    keep();
+    throw;
   }
 }
 
@@ -185,7 +205,7 @@ void Staging::keep() {
   keep_ = true;
   try {
     remove_all_but(partial_, complete_);
-    if (journal_.get() < 0) start_journal();
+    start_journal();  // the last line may be torn
   } catch (const Error&) {
     // The disk fails here too; the next run verifies what it finds.
   }
@@ -229,9 +249,7 @@ void Staging::commit() {
   lock_.reset();
   sync_path(parent_of(partial_), "files");
   for (const fs::path& parent : made_parents_) sync_path(parent_of(parent), "files");
-  if (const int error = old.empty() ? 0 : remove_tree(old); error != 0) {
-    log_line("files", "{}, the old one, could not be removed: {}", old.native(), error_text(error));
-  }
+  if (!old.empty()) remove_old(old);
 }
 
 // Returns where the old directory now is. Where the file system cannot exchange two names, nothing

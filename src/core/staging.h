@@ -41,8 +41,8 @@ class Staging {
   /// safetensors writers). Safe from several threads; for files too large to be written twice.
   void done(const std::string& name, const FileDigest& digest);
 
-  /// Runs `write`, then commits. Where the disk refuses or a signal stops it, what is done() stays
-  /// for the next run of the job, and the message says so; any other error removes everything.
+  /// Runs `write`, then commits. Where the disk refuses, a signal stops it or a fault is ours, what
+  /// is done() stays for the next run of the job, and messages say so; any other Error removes it.
   void finish(const std::function<void()>& write);
   /// Syncs every file and directory, renames, syncs the parent. Refuses a target that appeared
   /// meanwhile, unless it is to be replaced.

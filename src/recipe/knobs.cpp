@@ -145,7 +145,9 @@ std::vector<Knob> convert_knobs() {
           .empty_means("all"),
       MOUE_KNOB(convert.shard_size, "largest weight file, unless one tensor is larger")
           .range(1 << 12, 1e15),
-      MOUE_KNOB(convert.memory, "all buffers together; the program takes up to 64 MiB more, and 1 KiB for each tensor")
+      MOUE_KNOB(
+          convert.memory,
+          "all buffers together; the program takes up to 64 MiB more, and 1 KiB for each tensor")
           .range(1 << 20, 1e15)
           .local(),
       MOUE_KNOB(convert.threads, "threads that read, hash and write; 0 = two for each core")

@@ -104,6 +104,40 @@ TEST_CASE("an interrupted run of the same job is gone on with", "[staging]") {
   CHECK(test::file_text(scratch / "model/large") == kLarge);
 }
 
+TEST_CASE("no memory is no reason to lose what is complete", "[staging]") {
+  const ScratchDir scratch;
+  {
+    Staging staging(scratch / "model", "job");
+    CHECK_THROWS_AS(staging.finish([&] {
+      write_file_whole(staging.path() / "small", "few bytes");
+      staging.done("small", digest_of("few bytes"));
+      throw std::bad_alloc();
+    }),
+                    std::bad_alloc);
+  }
+  CHECK(kept(scratch) == "small:9 ");
+}
+
+TEST_CASE("a journal that was torn by a full disk is written anew", "[staging]") {
+  const ScratchDir scratch;
+  {
+    Staging staging(scratch / "model", "job");
+    const auto complete = [&](const char* name, const std::string& text) {
+      write_file_whole(staging.path() / name, text);
+      staging.done(name, digest_of(text));
+    };
+    CHECK_THROWS_AS(staging.finish([&] {
+      const std::string text = test::file_text(staging.path() / ".moue-journal");
+      test::write_text(staging.path() / ".moue-journal", text + "{\"name\": \"tor");
+      complete("large", kLarge);
+      complete("small", "few bytes");
+      throw Interrupted("[test] stopped");
+    }),
+                    Interrupted);
+  }
+  CHECK(kept(scratch) == "large:1048576 small:9 ");
+}
+
 TEST_CASE("another job's directory is named and removed", "[staging]") {
   const ScratchDir scratch;
   interrupted(scratch);
