@@ -103,12 +103,19 @@ void refuse_plan(const Recipe& recipe, const Checkpoint& source) {
   }
 }
 
+/// The same, with nothing of [plan] to tell: as if a file had it.
+Recipe without_plan(Recipe recipe) {
+  recipe.convert.plan = "none";
+  return recipe;
+}
+
 Report run_convert(const Recipe& recipe) {
   const Checkpoint source = open_checkpoint(recipe.source);
   ConvertOptions options = recipe.convert;
   options.recipe = resolved(recipe, "convert", RecipePart::Reproducible);
   if (!needs_plan(source, options)) {
     refuse_plan(recipe, source);
+    options.recipe = resolved(without_plan(recipe), "convert", RecipePart::Reproducible);
     return convert(source, recipe.convert.out, options);
   }
   const Plan plan =
