@@ -26,7 +26,9 @@ std::string names(Config::Keys keys) {
 
 [[noreturn]] void fail_absent(const std::string& origin, const Json& json, Config::Keys keys) {
   std::vector<std::string> known;
-  for (const auto& item : json.items()) known.push_back(item.key());
+  for (const auto& item : json.items()) {
+    if (!item.value().is_null()) known.push_back(item.key());
+  }
   const auto near = nearest(*keys.begin(), known);
   fail("config", "{}: no key {}{}", origin, names(keys),
        near ? fmt::format("; did you mean {}?", in_quotes(*near)) : "");
@@ -71,10 +73,14 @@ Config::Config(Json json, std::string origin)
 }
 
 const Json* Config::raw(std::string_view key) const {
+  const std::string_view whole = key;
   const Json* at = json_.get();
   while (true) {
     const size_t dot = key.find('.');
-    if (!at->is_object()) return nullptr;
+    if (at->is_null()) return nullptr;
+    if (!at->is_object()) {
+      fail_type(origin_, whole.substr(0, whole.size() - key.size() - 1), *at, "an object");
+    }
     const auto it = at->find(std::string(key.substr(0, dot)));
     if (it == at->end()) return nullptr;
     at = &*it;

@@ -45,7 +45,8 @@ TEST_CASE("config values come typed", "[config]") {
   CHECK(config.integers("nothing").empty());
   CHECK(config.has("rope.theta"));
   CHECK_FALSE(config.has("rope.type"));
-  CHECK_FALSE(config.has("hidden_size.x"));
+  CHECK_THROWS_WITH(config.has("hidden_size.x"),
+                    Catch::EndsWith("hidden_size is 24, wanted an object"));
 }
 
 TEST_CASE("config faults name file, key, value and type", "[config]") {

@@ -3,14 +3,13 @@
 
 #include "moue/error.h"
 #include "support/malformed.h"
+#include "support/memory.h"
 #include "support/scratch.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -29,6 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::raw_entry;
 using test::raw_file;
+using test::works_within;
 
 // The message of the refusal, or "" where the file loads.
 std::string refusal(const fs::path& file) {
@@ -44,32 +44,6 @@ std::string refusal(const fs::path& file) {
 std::string refusal(const test::ScratchDir& scratch, const std::string& bytes) {
   fs::remove(scratch / "x");  // a new file: ext4 flushes one that is truncated and rewritten
   return refusal(scratch.write("x", bytes));
-}
-
-uint64_t memory_in_use() {
-  uint64_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages;
-  return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-// Runs `work` in a process that may take at most `bytes` more memory than ours; true when it
-// returns true.
-bool works_within(uint64_t bytes, const std::function<bool()>& work) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const rlim_t limit = memory_in_use() + bytes;
-    const rlimit both{limit, limit};
-    ::setrlimit(RLIMIT_AS, &both);
-    bool good = false;
-    try {
-      good = work();
-    } catch (...) {
-    }
-    ::_exit(good ? 0 : 1);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 std::string big_header(size_t count) {
