@@ -24,6 +24,7 @@ struct ConvertOptions {
   int64_t threads = 0;                  ///< 0 = two for each core
   bool dry_run = false;                 ///< says what would be done; writes nothing
   int64_t seed = 0;                     ///< draws the trajectory keys and queries
+  std::string base_model;               ///< the source's name on the Hub, for the model card
   std::string recipe;                   ///< resolved recipe, stored in the manifest
 };
 

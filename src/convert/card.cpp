@@ -1,13 +1,17 @@
 // Writes the model card; the parent's front matter is read line by line, never trusted as YAML.
 #include "convert/card.h"
 
+#include "core/files.h"
 #include "core/text.h"
+#include "moue/error.h"
+#include "moue/family.h"
 #include "pool/summary.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 namespace moue {
 
@@ -56,9 +60,15 @@ std::string matter_text(const CardFacts& facts) {
   return text + "tags:\n- mixture-of-experts\n- moue\n---\n\n";
 }
 
-std::string_view state_text(PoolState state) {
-  switch (state) {
+std::string state_text(const CardFacts& facts) {
+  switch (facts.pool.state) {
     case PoolState::Closed:
+      if (!facts.cast.empty()) {
+        return fmt::format(
+            "It is closed: no layer uses another's experts yet. Its weights are its source's, "
+            "rounded to {}.",
+            facts.cast);
+      }
       return "It is closed: no layer uses another's experts yet, and it computes what its source "
              "computes, bit for bit.";
     case PoolState::Opened:
@@ -79,7 +89,7 @@ std::string heading(const CardFacts& facts) {
       "The routed experts of all {} MoE layers form one pool of {}; every layer has its own {} and "
       "lists experts of other layers besides. {}\n\n",
       parent, facts.pool.num_moe_layers(), facts.pool.num_physical(), facts.pool.experts_per_layer,
-      state_text(facts.pool.state));
+      state_text(facts));
 }
 
 std::string pool_text(const CardFacts& facts) {
@@ -97,14 +107,14 @@ std::string ledger_text(const CardFacts& facts) {
   return fmt::format(
       "## What became of the source\n\n"
       "| | tensors | bytes |\n|---|---|---|\n"
-      "| of the source, {} | {} | {} |\n| new: the pool's | {} | {} |\n\n"
+      "| the source's | {} | {} |\n| new: the pool's | {} | {} |\n\n"
       "`moue-manifest.json` says of every file its size and SHA-256, of every tensor where it "
       "went, "
       "and with which recipe.\n\n"
       "    moue validate --manifest DIR                  # these files are what was written\n"
       "    moue validate SOURCE DIR                      # it is what it says, against its "
       "source\n",
-      facts.weights, facts.source_tensors, bytes_text(facts.source_bytes), facts.new_tensors,
+      facts.source_tensors, bytes_text(facts.source_bytes), facts.new_tensors,
       bytes_text(facts.new_bytes));
 }
 
@@ -117,11 +127,34 @@ std::string licence_text(const CardFacts& facts) {
   const std::vector<std::string> blocks = carried_front_matter(facts.parent_card);
   const bool known = std::ranges::any_of(
       blocks, [](const std::string& block) { return block.starts_with("license"); });
-  std::string text = known ? "The licence is the source's.\n"
-                           : "The source's card names no licence: ask its owner before publishing "
-                             "this model.\n";
+  std::string text = "The source names no licence: ask its owner before publishing this model.\n";
+  if (known) text = "The licence is the source's.\n";
+  if (!facts.licence_file.empty())
+    text = fmt::format("The licence is the source's: `{}`.\n", facts.licence_file);
   if (!facts.parent_card.empty()) text += fmt::format("Its own card is `{}`.\n", kParentCard);
   return "## Licence\n\n" + text;
+}
+
+bool has_file(const Checkpoint& source, std::string_view name) {
+  return std::ranges::find(source.other_files(), name) != source.other_files().end();
+}
+
+// "" where there is none. What is longer than any card is left unread: nothing is carried from it.
+std::string card_in(const Checkpoint& source, const char* name) {
+  constexpr uint64_t kMost = 1'000'000;
+  if (!has_file(source, name)) return "";
+  const InputFile file(source.directory() / name, "convert");
+  std::string text(std::min(file.size(), kMost), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+std::string base_model_of(std::string_view card) {
+  constexpr std::string_view kKey = "base_model: ";
+  for (const std::string_view line : front_matter(card)) {
+    if (line.starts_with(kKey) && is_plain_line(line)) return std::string(line.substr(kKey.size()));
+  }
+  return "";
 }
 
 }  // namespace
@@ -138,6 +171,68 @@ std::vector<std::string> carried_front_matter(std::string_view card) {
     blocks.back() += std::string(line) + "\n";
   }
   return blocks;
+}
+
+std::vector<Carried> carried_files(const Checkpoint& source, bool to_moue) {
+  const bool from_moue = is_moue(source.config());
+  std::vector<Carried> carried;
+  std::vector<std::string> taken;
+  for (const std::string& name : source.other_files()) {
+    const bool is_card = name == kCard, is_parent = name == kParentCard;
+    const bool is_ours = is_parent || name == kCardPicture;
+    if (from_moue && is_card) continue;
+    if (from_moue && !to_moue && name == kCardPicture) continue;
+    if (!from_moue && to_moue && is_ours) taken.push_back(name);
+    std::string to = name;
+    if (!from_moue && to_moue && is_card) to = kParentCard;
+    if (from_moue && !to_moue && is_parent) to = kCard;
+    carried.push_back({name, std::move(to)});
+  }
+  if (!taken.empty()) {
+    fail("convert", "{} has {}, whose name the result needs; rename it",
+         source.directory().string(), join(taken));
+  }
+  return carried;
+}
+
+CardFacts card_facts(const Checkpoint& source, const Pool& pool, const ModelSpec& spec) {
+  const bool is_made = is_moue(source.config());
+  CardFacts facts{pool, spec};
+  facts.family = family_of(source.config()).name;
+  facts.parent_card = card_in(source, is_made ? kParentCard : kCard);
+  facts.has_picture = !is_made || has_file(source, kCardPicture);
+  for (const std::string& name : source.other_files()) {
+    if (facts.licence_file.empty() && (name.starts_with("LICENSE") || name.starts_with("LICENCE")))
+      facts.licence_file = name;
+  }
+  if (is_made) facts.base_model = base_model_of(card_in(source, kCard));
+  for (const TensorInfo& tensor : source.tensors()) {
+    const bool is_new = is_pool_tensor(tensor.name);
+    (is_new ? facts.new_tensors : facts.source_tensors) += 1;
+    (is_new ? facts.new_bytes : facts.source_bytes) += tensor.bytes;
+  }
+  return facts;
+}
+
+std::string renewed_card(const Checkpoint& moue, const ModelSpec& spec, const Pool& now,
+                         const std::string& cast) {
+  const Pool before = read_pool(moue.config());
+  const std::string card = card_in(moue, kCard);
+  if (!card.empty() && card != card_text(card_facts(moue, before, spec))) return card;
+  CardFacts facts = card_facts(moue, now, spec);
+  facts.cast = cast;
+  return card_text(facts);
+}
+
+void check_base_model(const std::string& name) {
+  const auto is_plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+  };
+  const size_t slash = name.find('/');
+  const bool fits = slash != name.npos && slash > 0 && slash + 1 < name.size() &&
+                    std::ranges::all_of(name.substr(0, slash), is_plain) &&
+                    std::ranges::all_of(name.substr(slash + 1), is_plain);
+  if (!fits) fail("convert", "base_model is {}, wanted a name like org/model", in_quotes(name));
 }
 
 std::string card_text(const CardFacts& facts) {

@@ -89,6 +89,7 @@ Conversion::Conversion(const Checkpoint& source, const Plan* plan, const Statist
 
 void Conversion::read_options() {
   if (plan_ != nullptr) refuse_plan();
+  if (!options_.base_model.empty()) check_base_model(options_.base_model);
   const bool is_cut = !options_.layers.empty();
   if (!options_.dtype.empty()) dtype_ = dtype_named(options_.dtype);
   layout_ = options_.layout.empty() ? (is_cut ? Layout::Export : Layout::Linked)
@@ -149,10 +150,32 @@ Job Conversion::job(Layout layout) const {
   job.layout = layout;
   job.shards = shards_for(*job.content, layout, options_.shard_size);
   job.config = config(layout);
+  add_card(job);
   job.stream.threads = options_.threads;
   job.stream.memory = options_.memory;
   job.stream.scratch = job.content->scratch_bytes();
   return job;
+}
+
+// What a MoUE says of itself beside its weights.
+void Conversion::add_card(Job& job) const {
+  const bool to_moue = pool_ && job.layout != Layout::Export;
+  job.others = carried_files(source_, to_moue);
+  if (!to_moue) return;
+  if (plan_ == nullptr) {
+    job.texts[kCard] = renewed_card(source_, spec_, *pool_, options_.dtype);
+    return;
+  }
+  CardFacts facts = card_facts(source_, *pool_, spec_);
+  facts.base_model = options_.base_model;
+  facts.cast = options_.dtype;
+  for (const Part& part : job.content->parts()) {
+    if (part.from == Part::From::Source) continue;
+    facts.new_tensors += 1;
+    facts.new_bytes += part.bytes;
+  }
+  job.texts[kCard] = card_text(facts);
+  job.texts[kCardPicture] = picture_of(*plan_);
 }
 
 std::shared_ptr<Content> Conversion::content(Layout layout) const {

@@ -36,6 +36,7 @@ class Conversion {
   std::shared_ptr<Content> content(Layout layout) const;
   void add_source(Content& content, Layout layout) const;
   Config config(Layout layout) const;
+  void add_card(Job& job) const;
   std::string tied_with(uint32_t tensor) const;
 
   const Checkpoint& source_;

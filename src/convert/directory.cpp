@@ -35,13 +35,11 @@ LinkKind Directory::linked(const std::string& from, const std::string& name, uin
   return how;
 }
 
-void Directory::copy_others() {
-  for (const std::string& name : source_.other_files()) {
-    const LinkKind how = clone_file(source_.directory() / name, staging_.path() / name);
-    const ManifestFile listed = add_hashed(name);
-    result_.files.push_back({name, name, std::string(to_string(how)), listed.size, false});
-    manifest_.source_files.push_back(listed);
-  }
+void Directory::carry(const std::string& from, const std::string& to) {
+  const LinkKind how = clone_file(source_.directory() / from, staging_.path() / to);
+  const ManifestFile listed = add_hashed(to);
+  result_.files.push_back({to, from, std::string(to_string(how)), listed.size, false});
+  manifest_.source_files.push_back({from, listed.size, listed.sha256});
 }
 
 void Directory::add_written(const std::string& name, const FileDigest& digest) {

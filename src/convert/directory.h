@@ -37,8 +37,10 @@ class Directory {
 
   /// Links a shard of the source under a name.
   void link_shard(size_t number, const std::string& name);
-  /// Every file that is neither weights, index nor config, as an independent copy.
-  void copy_others();
+  /// A file that is neither weights, index nor config, as an independent copy.
+  void carry(const std::string& from, const std::string& to);
+  /// A file made here.
+  void write(std::string_view name, const std::string& text);
   /// A weight file that stands there, written from the source's files or from none.
   void add_written(const std::string& name, const FileDigest& digest);
   void write_index(const Index& index, uint64_t parameters, uint64_t bytes);
@@ -50,7 +52,6 @@ class Directory {
   Result finish(const std::string& recipe);
 
  private:
-  void write(std::string_view name, const std::string& text);
   LinkKind linked(const std::string& from, const std::string& name, uint64_t bytes);
   ManifestFile add_hashed(const std::string& name);
 

@@ -54,6 +54,7 @@ std::string job_key(const Job& job, const Statistics* statistics, const ConvertO
   key.add(source.directory(), source.config_file());
   for (const std::string& name : source.file_names()) key.add(source.directory(), name);
   for (const std::string& name : source.other_files()) key.add(source.directory(), name);
+  for (const auto& [name, text] : job.texts) key.add(text);
   return key.hex();
 }
 

@@ -130,9 +130,9 @@ uint64_t bytes_to_write(const Job& job) {
   const Checkpoint& source = job.content->source();
   uint64_t bytes = (source.tensors().size() + job.content->parts().size()) * kPerTensor;
   for (const Shard& shard : job.shards) bytes += shard.bytes;
-  for (const std::string& name : source.other_files()) {
-    bytes += InputFile(source.directory() / name, "convert").size();
-  }
+  for (const Carried& file : job.others)
+    bytes += InputFile(source.directory() / file.from, "convert").size();
+  for (const auto& [name, text] : job.texts) bytes += text.size();
   return bytes;
 }
 
@@ -155,7 +155,8 @@ Result write_result(const Job& job, const std::string& recipe, Staging& staging)
     set_fates(job, result);
   }
   write_shards(job, result);
-  result.copy_others();
+  for (const Carried& file : job.others) result.carry(file.from, file.to);
+  for (const auto& [name, text] : job.texts) result.write(name, text);
   if (links || job.shards.size() != 1 || job.shards[0].name != kSingleFile)
     write_index(job, result);
   result.write_config(*job.config);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "convert/card.h"
 #include "convert/directory.h"
 #include "convert/shards.h"
 #include "convert/stream.h"
@@ -35,6 +37,8 @@ struct Job {
   Layout layout = Layout::Linked;
   std::vector<Shard> shards;  ///< to be written
   std::optional<Config> config;
+  std::vector<Carried> others;               ///< files that are carried along
+  std::map<std::string, std::string> texts;  ///< files that are made, by name: card, picture
   StreamOptions stream;
 };
 

@@ -137,6 +137,9 @@ std::vector<Knob> convert_knobs() {
                 "order; or exported as an ordinary model")
           .one_of({"", "linked", "packed", "export"})
           .empty_means("linked, and export with layers"),
+      MOUE_KNOB(convert.base_model, "the source's name on the Hub, for the model card")
+          .form("ORG/MODEL")
+          .empty_means("not known"),
       MOUE_KNOB(convert.dtype, "float weights are rounded to it; the pool's own stay float32")
           .one_of({"", "float32", "bfloat16", "float16"})
           .empty_means("as in the source"),

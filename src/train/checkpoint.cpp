@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "checkpoint/index.h"
+#include "convert/card.h"
 #include "core/files.h"
 #include "core/sha256.h"
 #include "core/staging.h"
@@ -181,9 +182,12 @@ Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
   write_text(directory, "config.json",
              (model.is_moue() ? with_pool(without_pool(config), pool) : config).text(), written);
   for (const std::string& name : source.other_files()) {
+    if (model.is_moue() && name == kCard) continue;
     copy_file_whole(source.directory() / name, directory / name, "train");
     written.files.push_back(described(directory, name));
   }
+  if (model.is_moue())
+    write_text(directory, kCard, renewed_card(source, model.spec(), pool, ""), written);
   Manifest manifest{kTool, recipe, written.files, {}, fates(written)};
   for (const std::string& name : source.file_names()) {
     manifest.source_files.push_back(

@@ -112,7 +112,7 @@ std::string tensor_fault(const Checkpoint& original, const TensorInfo& wanted,
 
 std::string other_file_fault(const fs::path& original, const fs::path& result) {
   const InputFile a(original, "validate"), b(result, "validate");
-  const std::string name = original.filename().string();
+  const std::string name = result.filename().string();
   if (a.size() != b.size()) {
     return fmt::format("{} has {} bytes, the source's has {}", name, b.size(), a.size());
   }
@@ -296,7 +296,10 @@ Faults other_file_faults(const Checkpoint& original, const Checkpoint& result) {
   Faults faults;
   for (const std::string& name : original.other_files()) {
     attempt(faults, [&] {
-      add(faults, other_file_fault(original.directory() / name, result.directory() / name));
+      // A MoUE has a card of its own beside its source's.
+      const bool moved = name == "README.md" && is_moue(result.config());
+      add(faults, other_file_fault(original.directory() / name,
+                                   result.directory() / (moved ? "README.parent.md" : name)));
     });
   }
   return faults;

@@ -277,7 +277,7 @@ void add_files(List& list) {
   list.push_back({"another eps in config.json", "G0 config",
                   [](Model& m) { m.config["rms_norm_eps"] = 1e-3; }});
   list.push_back({"forget a file that is not weights", "G0 other files",
-                  [](Model& m) { m.other_files.pop_back(); }});
+                  [](Model& m) { std::erase(m.other_files, "generation_config.json"); }});
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ TEST_CASE("what was converted passes by its manifest, and linked files are said 
   const Report report = validate_directory(converted.directory);
   CHECK(report.passed());
   REQUIRE(report.checks.size() == 4);
-  CHECK(report.checks[1].note == "8 files, 4 of them by SHA-256, 4 by size");
+  CHECK(report.checks[1].note == "10 files, 6 of them by SHA-256, 4 by size");
   CHECK(contains(report.checks[2].note, "qwen3_moe, "));
   REQUIRE(report.warnings.size() == 1);
   CHECK(contains(report.warnings[0], "4 linked files have no SHA-256"));
