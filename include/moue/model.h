@@ -24,6 +24,8 @@ struct ModelOptions {
   uint64_t memory =
       0;  ///< bytes of weights held at a time, fetched on demand; 0 = everything resident
   bool train = false;  ///< parameters get gradients and float32 masters; needs memory = 0
+  /// Tensors on disk that never move: no gradient, no master. Unset = none.
+  std::function<bool(const std::string& tensor)> frozen = {};
 };
 
 /// A contiguous piece of a parameter and where it lies on disk.
@@ -47,16 +49,32 @@ enum class ParameterKind : uint8_t {
   Trajectory,   ///< key, query, decay_logit
 };
 
+/// Elements [begin, end) of a parameter.
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
 struct Parameter {
   std::string name;  ///< unique: the first disk tensor's name for single tensors, else a stem
   ParameterKind kind = ParameterKind::Matrix;
   int64_t moe_layer = -1;  ///< of router tensors
   at::Tensor value;        ///< arithmetic dtype (new tensors: float32)
-  at::Tensor
-      master;       ///< float32; the same storage as value where that is float32. Only with train.
-  at::Tensor grad;  ///< float32, accumulated over micro-batches. Only with train.
-  std::vector<DiskTensor> disk;  ///< cover the parameter exactly, in order
+  /// float32; the same storage as value where that is float32. Only with train; undefined where
+  /// all is frozen and value holds less.
+  at::Tensor master;
+  /// float32, accumulated over micro-batches: of what is not frozen, side by side (in the shape of
+  /// value where nothing is). Only with train, and while the parameter moves.
+  at::Tensor grad;
+  std::vector<ElementRange> frozen;  ///< what never moves: all, or whole experts of a stack
+  std::vector<DiskTensor> disk;      ///< cover the parameter exactly, in order
 };
+
+/// The elements that are not frozen, in order.
+std::vector<ElementRange> trained(const Parameter& parameter);
+int64_t num_trained(const Parameter& parameter);
+/// The shape of the gradient: value's, or fewer rows of it.
+std::vector<int64_t> trained_shape(const Parameter& parameter);
 
 /// What one router did in a forward pass.
 struct Routed {
@@ -85,6 +103,8 @@ struct Pass {
   /// backward, so it may be set between forward and backward. Empty = none.
   std::shared_ptr<std::vector<at::Tensor>> balance_v;
   double balance_scale = 0;
+  double z_scale = 0;      ///< router z-loss: dL/dz[t,s] += 2 z_scale lse_t prob[t,s]
+  bool recompute = false;  ///< blocks keep their input alone and run again on the way back
   std::function<void(const MoeView&)> observer;
   /// Called with the input [T, D] of each layer, then with the normalised output, layer = layers.
   std::function<void(int64_t layer, const at::Tensor& hidden_TD)> hidden_observer;
@@ -127,6 +147,9 @@ class Model {
 
   virtual std::vector<Parameter>& parameters() = 0;  ///< in the order of the checkpoint's layers
   virtual void zero_grad() = 0;
+  /// Chooses which parameters get gradients from now on (all do at first); the others' go, and with
+  /// them the work of making them.
+  virtual void set_moving(const std::function<bool(const Parameter&)>& moves) = 0;
   /// Copies masters to values after an optimizer step (nothing to do in float32).
   virtual void refresh_values() = 0;
 

@@ -53,6 +53,7 @@ struct Recipe {
   ConvertStage convert;
   TrainStage train;
   ValidateStage validate;
+  TrainGroup group;  ///< the row of [[train.groups]] that is being read or shown
 
   std::set<std::string> given;        ///< keys set by the file or a flag: "train.open.until"
   std::vector<std::string> warnings;  ///< settings without effect in this run

@@ -10,6 +10,15 @@
 
 namespace moue {
 
+/// Tensors that train differently: those whose name on disk matches `pattern`.
+struct TrainGroup {
+  std::string pattern;         ///< `*` stands for any letters, `?` for one
+  double lr_multiplier = 1.0;  ///< on the learning rate
+  double weight_decay = -1;    ///< in place of the run's; negative = the run's
+  bool frozen = false;         ///< never moves: no gradient, no moments
+  int64_t start_step = 0;      ///< stands still before this step
+};
+
 struct TrainOptions {
   std::filesystem::path tokens;
   std::filesystem::path held_out;  ///< "" = no evaluation
@@ -17,8 +26,10 @@ struct TrainOptions {
   bool control = false;            ///< the model is the unconverted source
   bool resume = false;             ///< go on from the latest step in `out`
 
-  int64_t steps = 500;      ///< optimizer steps
-  int64_t batch = 16;       ///< rows per step
+  int64_t steps = 500;  ///< optimizer steps
+  int64_t batch = 16;   ///< rows per step
+  int64_t batch_tokens =
+      0;                    ///< inputs per step, a multiple of length, in place of batch; 0 = batch
   int64_t micro_batch = 0;  ///< rows per forward; 0 = batch
   int64_t length = 256;     ///< inputs per row
   std::string order =
@@ -26,18 +37,32 @@ struct TrainOptions {
   int64_t seed = 0;
 
   double lr = 1e-3;
-  std::string schedule = "cosine";  ///< cosine (to min_lr * lr) | constant
+  std::string schedule = "cosine";  ///< cosine | linear | wsd (to min_lr * lr) | constant
   std::optional<int64_t> warmup;    ///< steps; unset = 2 % of steps
+  int64_t rewarm = 0;               ///< steps of a warm-up where slots begin to open or to close
   double min_lr = 0.1;              ///< fraction of lr at the end
+  double cooldown = 0.2;            ///< wsd: share of the steps, at the end, in which lr falls
+  std::string decay = "1-sqrt";     ///< wsd: how it falls: linear | 1-sqrt
   double weight_decay = 0.1;
   std::vector<double> betas = {0.9, 0.95};
   double adam_eps = 1e-8;
-  double clip = 1.0;  ///< global gradient norm; 0 = off
+  double clip = 1.0;       ///< global gradient norm; 0 = off
+  double spike = 5;        ///< skip steps of so many times the usual loss or gradient norm; 0 = off
+  int64_t max_skips = 20;  ///< skipped steps in a row that end the run
+  double ema = 0;          ///< decay of averaged weights, kept beside the run's; 0 = none
+  std::string moments = "float32";      ///< how both moments are stored: float32 | bfloat16
+  std::string rounding = "stochastic";  ///< of bfloat16 moments: stochastic | nearest
+  std::vector<std::string> freeze;      ///< patterns of tensors that never move
+  std::vector<TrainGroup> groups;       ///< the last one whose pattern matches a tensor decides
 
   double alpha = 0.01;                  ///< balance loss coefficient
   std::optional<int64_t> alpha_warmup;  ///< steps; unset = 2 % of steps
-  double kappa = 1.0;                   ///< exposure exponent of the target share
-  double eta = 0.1;                     ///< share of the per-layer sum; a control uses 1
+  /// universal | layer (each on its own) | family (a control's alone: the source family's own loss)
+  /// | bias (the pool's selection bias alone)
+  std::string balance = "universal";
+  double z_loss = 0;   ///< coefficient of the router z-loss, the mean squared log-sum-exp of z
+  double kappa = 1.0;  ///< exposure exponent of the target share
+  double eta = 0.1;    ///< share of the per-layer sum; a control uses 1
   std::string statistics = "previous";  ///< previous | step: whose counts the balance loss uses
   double pool_bias = 1e-3;              ///< update rate u of the pool's selection bias; 0 = off
   std::string trajectory = "full";      ///< full | detach | off
@@ -48,15 +73,25 @@ struct TrainOptions {
     double eps = 0.02;
   } calibrate;
   struct Open {
-    std::string schedule = "distance";  ///< distance | psr | logit
+    std::string schedule = "distance";  ///< distance | psr | step | logit
     double from = 0.02;                 ///< t_s as a fraction of steps
     double until = 0.4;                 ///< t_e as a fraction of steps
   } open;
+  struct Relock {
+    double from = 1;      ///< start of the relocking as a fraction of steps; 1 = none
+    double until = 1;     ///< its end: the slots that go are closed
+    double cover = 0.95;  ///< share of each layer's choices that the slots which stay must hold
+  } relock;
 
-  int64_t eval_every = 100;       ///< steps between held-out losses; 0 = only at both ends
-  int64_t save_every = 0;         ///< steps between checkpoints; 0 = only the last
-  int64_t stop_after = 0;         ///< save and stop after this step; 0 = run to the end
+  int64_t eval_every = 100;  ///< steps between held-out losses; 0 = only at both ends
+  int64_t save_every = 0;    ///< steps between checkpoints; 0 = only the last
+  int64_t keep_last = 0;     ///< only the newest so many steps stay on disk; 0 = all
+  int64_t keep_every = 0;    ///< steps that are a multiple of it stay too; 0 = none
+  double time_limit = 0;     ///< seconds after which the run saves and stops, exit code 4; 0 = none
+  int64_t stop_after = 0;    ///< save and stop after this step; 0 = run to the end
   std::string dtype = "float32";  ///< compute: float32 | bfloat16 (master weights are float32)
+  bool recompute = false;      ///< keep only the inputs of blocks, run them again on the way back
+  bool deterministic = false;  ///< the same bits again: refuse what cannot promise them
   std::string device = "cpu";
   int64_t threads = 0;  ///< 0 = all cores
   std::string recipe;   ///< resolved recipe, written beside the result

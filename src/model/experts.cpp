@@ -13,6 +13,11 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+bool any_defined(const std::vector<at::Tensor>& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& x) { return x.defined(); });
+}
+
 // Kept alive for the backward pass.
 struct Call : torch::CustomClassHolder {
   Call(Permutation p, ExpertTable t) : permutation(std::move(p)), table(std::move(t)) {}
@@ -22,6 +27,15 @@ struct Call : torch::CustomClassHolder {
 
   int64_t num_rows() const { return permutation.token_of_row.numel(); }
   at::TensorOptions row_options() const { return table.gain[0].options().requires_grad(false); }
+
+  bool trains_norms() const { return any_defined(table.gain_grad) || any_defined(table.bias_grad); }
+  bool trains_experts() const {
+    for (size_t slot = 0; slot < table.gain.size(); ++slot) {
+      const Expert expert = table.expert(static_cast<int64_t>(slot));
+      if (expert.gate_up_grad.defined() || expert.gate_up_bias_grad.defined()) return true;
+    }
+    return false;
+  }
 
   template <class F>
   void for_each_expert(F&& f) const {
@@ -123,7 +137,7 @@ at::Tensor down_rows(const at::Tensor& act, const at::Tensor& weight_rows, int64
 
 void add_norm_gradients(const at::Tensor& drows, const at::Tensor& xhat, const Call& call) {
   const ExpertTable& table = call.table;
-  if (table.gain_grad.empty() || !table.gain_grad[0].defined()) return;
+  if (!any_defined(table.gain_grad) && !any_defined(table.bias_grad)) return;
   const int64_t slots = table.gain.size(), width = xhat.size(1);
   const auto floats = xhat.options().dtype(at::kFloat).requires_grad(false);
   const at::Tensor dgain = at::empty({slots, width}, floats),
@@ -134,8 +148,10 @@ void add_norm_gradients(const at::Tensor& drows, const at::Tensor& xhat, const C
                           dbias.defined() ? dbias.data_ptr<float>() : nullptr, slots, width},
                          where_of(xhat));
   call.for_each_expert([&](int64_t slot, int64_t, int64_t) {
-    at::Tensor(table.gain_grad[slot]).add_(dgain.select(0, slot));
-    if (dbias.defined()) at::Tensor(table.bias_grad[slot]).add_(dbias.select(0, slot));
+    if (table.gain_grad[slot].defined())
+      at::Tensor(table.gain_grad[slot]).add_(dgain.select(0, slot));
+    if (dbias.defined() && table.bias_grad[slot].defined())
+      at::Tensor(table.bias_grad[slot]).add_(dbias.select(0, slot));
   });
 }
 
@@ -179,28 +195,35 @@ struct ExpertBlock : Function<ExpertBlock> {
     });
     const auto [dh, act, dweight_rows] =
         activation_backward(h, weight_rows, dact, call->table.activation);
-    const at::Tensor dx = input_gradients(xhat, dy, dh, act, *call);
+    const bool wanted = ctx->needs_input_grad(0) || call->trains_norms();
+    const at::Tensor dx = input_gradients(xhat, dy, dh, act, *call, wanted);
     add_bias_gradients(dh, dy, weight_rows, dweight_rows, *call);
-    add_norm_gradients(dx, xhat, *call);
+    if (wanted) add_norm_gradients(dx, xhat, *call);
 
     const at::Tensor& row_of = call->permutation.row_of;
     at::Tensor dweight = at::empty(row_of.sizes(), weight_rows.options());
     kernels::from_rows(dweight_rows.data_ptr<float>(), row_of.data_ptr<int32_t>(),
                        dweight.data_ptr<float>(), row_of.numel(), where_of(dweight));
-    return {combine(dx, *call, true, xhat.scalar_type()), dweight, {}};
+    return {wanted ? combine(dx, *call, true, xhat.scalar_type()) : at::Tensor(), dweight, {}};
   }
 
-  // The gradient of the rows fed to the experts; adds those of the experts' matrices.
+  // The gradient of the rows fed to the experts, where it is wanted; adds those of the experts'
+  // matrices. What is frozen costs no product.
   static at::Tensor input_gradients(const at::Tensor& xhat, const at::Tensor& dy,
-                                    const at::Tensor& dh, const at::Tensor& act, const Call& call) {
-    const at::Tensor x = gather(xhat, call, true);
-    at::Tensor dx = at::empty_like(x);
+                                    const at::Tensor& dh, const at::Tensor& act, const Call& call,
+                                    bool wanted) {
+    const at::Tensor x = call.trains_experts() ? gather(xhat, call, true) : at::Tensor();
+    at::Tensor dx =
+        wanted ? at::empty({dy.size(0), xhat.size(1)}, call.row_options()) : at::Tensor();
     call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
       const Expert expert = call.table.expert(slot);
       const at::Tensor dh_part = dh.narrow(0, begin, rows);
-      at::Tensor part = dx.narrow(0, begin, rows);
-      at::mm_out(part, dh_part, expert.gate_up);
-      add_product(expert.gate_up_grad, dh_part, x.narrow(0, begin, rows));
+      if (wanted) {
+        at::Tensor part = dx.narrow(0, begin, rows);
+        at::mm_out(part, dh_part, expert.gate_up);
+      }
+      if (expert.gate_up_grad.defined())
+        add_product(expert.gate_up_grad, dh_part, x.narrow(0, begin, rows));
       add_product(expert.down_grad, dy.narrow(0, begin, rows), act.narrow(0, begin, rows));
     });
     return dx;
@@ -233,7 +256,13 @@ Permutation make_permutation(const at::Tensor& chosen_TK, const at::Tensor& coun
 
 at::Tensor expert_block(const at::Tensor& xhat_TD, const at::Tensor& weight_TK,
                         const Permutation& permutation, const ExpertTable& table) {
-  return ExpertBlock::apply(xhat_TD, weight_TK, make_call(xhat_TD, permutation, table));
+  const auto call = make_call(xhat_TD, permutation, table);
+  // Below everything that trains nothing asks for a gradient, but the experts take theirs on the
+  // way.
+  const bool asked = xhat_TD.requires_grad() || weight_TK.requires_grad();
+  const bool alone =
+      at::GradMode::is_enabled() && !asked && (call->trains_experts() || call->trains_norms());
+  return ExpertBlock::apply(alone ? xhat_TD.detach().requires_grad_() : xhat_TD, weight_TK, call);
 }
 
 at::Tensor expert_rows(const at::Tensor& xhat_TD, const Permutation& permutation,

@@ -79,6 +79,9 @@ class TorchModel : public Model {
 
   std::vector<Parameter>& parameters() override { return weights_.parameters(); }
   void zero_grad() override { weights_.zero_grad(); }
+  void set_moving(const std::function<bool(const Parameter&)>& moves) override {
+    weights_.set_moving(moves);
+  }
   void finish_backward() override { weights_.finish_backward(); }
   void refresh_values() override { weights_.refresh_values(); }
 

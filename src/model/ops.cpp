@@ -117,12 +117,15 @@ at::Tensor logits_of(const at::Tensor& hidden, const Head& head) {
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const Head& head,
                                 const at::Tensor& target, double scale, at::Tensor& token_loss) {
-  const bool train = at::GradMode::is_enabled() && hidden.requires_grad();
+  const bool own = head.weight_grad.defined() || head.bias_grad.defined();
+  const bool train = at::GradMode::is_enabled() && (hidden.requires_grad() || own);
+  const at::Tensor in =
+      train && !hidden.requires_grad() ? hidden.detach().requires_grad_() : hidden;
   auto call = c10::make_intrusive<HeadCall>();
   call->head = head;
   call->head.weight = head.weight.detach();
   if (head.bias.defined()) call->head.bias = head.bias.detach();
-  return LinearCrossEntropy::apply(hidden, call, target, scale, train, &token_loss);
+  return LinearCrossEntropy::apply(in, call, target, scale, train, &token_loss);
 }
 
 }  // namespace moue

@@ -35,15 +35,19 @@ class Weights {
 
   std::vector<Parameter>& parameters() { return parameters_; }
   void zero_grad();
+  void set_moving(const std::function<bool(const Parameter&)>& moves);
   void finish_backward();
   void refresh_values();
 
  private:
   void load(const Slice& slice, at::Tensor out) const;
   at::Tensor load(const WeightPlan& plan, int64_t begin, int64_t end) const;
+  void freeze();
   void make_resident(int64_t index);
   Expert resident(int64_t physical) const;
+  void view_experts();
   void prepare_training(Parameter& parameter, const WeightPlan& plan);
+  void move(Parameter& parameter, bool moves);
   at::Tensor fetch(int64_t index, int64_t begin, int64_t end, std::vector<int64_t> shape);
   bool is_streamed(int64_t index) const;
 

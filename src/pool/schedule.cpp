@@ -14,7 +14,7 @@ namespace moue {
 
 namespace {
 
-constexpr std::array<std::string_view, 3> kSchedules = {"distance", "psr", "logit"};
+constexpr std::array<std::string_view, 4> kSchedules = {"distance", "psr", "step", "logit"};
 
 double phase(int64_t step, int64_t t_s, int64_t t_e) {
   if (t_s == t_e) return step >= t_s ? 1 : 0;
@@ -71,6 +71,12 @@ int64_t num_open(int64_t foreign, int64_t step, int64_t t_s, int64_t t_e) {
   return (step - t_s) * foreign / (t_e - t_s);
 }
 
+int64_t num_open_by_thirds(int64_t foreign, int64_t step, int64_t t_s, int64_t t_e) {
+  if (step >= t_e) return foreign;
+  if (step < t_s) return 0;
+  return (1 + 2 * (step - t_s) / (t_e - t_s)) * foreign / 3;
+}
+
 Visibility visibility_at(const Pool& pool, Schedule kind, int64_t step, int64_t t_s, int64_t t_e,
                          uint64_t seed) {
   Visibility m = closed_visibility(pool);
@@ -80,9 +86,13 @@ Visibility visibility_at(const Pool& pool, Schedule kind, int64_t step, int64_t 
     return m;
   }
   for (size_t layer = 0; layer < m.size(); ++layer) {
+    const int64_t foreign = pool.num_foreign(layer);
     if (kind == Schedule::Psr) {
+      open_by_draw(m[layer], pool.experts_per_layer, layer, step, num_open(foreign, step, t_s, t_e),
+                   seed);
+    } else if (kind == Schedule::Step) {
       open_by_draw(m[layer], pool.experts_per_layer, layer, step,
-                   num_open(pool.num_foreign(layer), step, t_s, t_e), seed);
+                   num_open_by_thirds(foreign, step, t_s, t_e), seed);
     } else {
       std::fill(m[layer].begin() + pool.experts_per_layer, m[layer].end(), phi * phi);
     }

@@ -22,6 +22,11 @@ Setting setting_of(const toml::node& node) {
   if (const auto* truth = node.as_boolean()) return truth->get();
   if (const auto* array = node.as_array()) {
     std::vector<double> numbers;
+    std::vector<std::string> words;
+    for (const auto& element : *array) {
+      if (const auto* word = element.as_string()) words.push_back(word->get());
+    }
+    if (!words.empty() && words.size() == array->size()) return words;
     for (const auto& element : *array) {
       const auto number = element.is_number() ? element.value<double>() : std::nullopt;
       if (!number) return Foreign{"a list of something else"};
@@ -71,6 +76,35 @@ std::string unknown(const std::string& key, std::string_view table) {
                      *hint);
 }
 
+bool is_row(std::string_view table) {
+  return std::any_of(knobs().begin(), knobs().end(),
+                     [&](const Knob& knob) { return knob.in_row && knob.table() == table; });
+}
+
+void apply_table(Recipe& recipe, const toml::table& table, const std::string& prefix,
+                 Faults& faults);
+
+// [[train.groups]]: each row is read into Recipe::group first.
+void apply_rows(Recipe& recipe, const toml::node& node, const std::string& key, Faults& faults) {
+  const auto line = node.source().begin.line;
+  const auto* rows = node.as_array();
+  if (rows == nullptr || !(rows->empty() || rows->is_homogeneous(toml::node_type::table))) {
+    faults.push_back(
+        fmt::format("line {}: '{}' is no list of tables, wanted [[{}]]", line, key, key));
+    return;
+  }
+  recipe.train.groups.clear();
+  for (const auto& row : *rows) {
+    recipe.group = {};
+    apply_table(recipe, *row.as_table(), key, faults);
+    if (recipe.group.pattern.empty())
+      faults.push_back(
+          fmt::format("line {}: a row of '{}' has no pattern", row.source().begin.line, key));
+    recipe.train.groups.push_back(recipe.group);
+  }
+  recipe.group = {};
+}
+
 void apply_table(Recipe& recipe, const toml::table& table, const std::string& prefix,
                  Faults& faults) {
   for (const auto& [name, node] : table) {
@@ -80,6 +114,8 @@ void apply_table(Recipe& recipe, const toml::table& table, const std::string& pr
     if (const Knob* knob = find_knob(key)) {
       const std::string fault = assign(*knob, recipe, setting_of(node));
       if (!fault.empty()) faults.push_back(fmt::format("line {}: '{}' {}", line, key, fault));
+    } else if (is_row(key)) {
+      apply_rows(recipe, node, key, faults);
     } else if (!is_table(key)) {
       faults.push_back(fmt::format("line {}: {}", line, unknown(key, prefix)));
     } else if (const auto* inner = node.as_table()) {

@@ -112,6 +112,8 @@ std::string value_hint(const Knob& knob) {
   return knob.unset.empty() ? type_text(knob) : fmt::format("{} ({})", type_text(knob), knob.unset);
 }
 
+constexpr int kMostRepeats = 1000;  // of a flag that takes a list, one element each time
+
 void add_flag(CommandLine& line, CLI::App& sub, const Knob& knob) {
   Heard& heard = line.heard.emplace_back();
   heard.knob = &knob;
@@ -123,7 +125,8 @@ void add_flag(CommandLine& line, CLI::App& sub, const Knob& knob) {
   heard.option =
       sub.add_option(heard.name, heard.words, help_of(knob))->option_text(value_hint(knob));
   const auto words = static_cast<int>(std::max<size_t>(knob.length, 1));
-  heard.option->expected(knob.bare.empty() ? words : 0, words);
+  const bool repeats = type_text(knob) == "TEXT";
+  heard.option->expected(knob.bare.empty() ? words : 0, repeats ? kMostRepeats : words);
   heard.option->allow_extra_args(false);
 }
 
@@ -150,7 +153,8 @@ void add_verb(CommandLine& line, const Verb& verb) {
                     [&](const Argument& argument) { return knob.key == argument.key; });
     const std::string_view first = std::string_view(knob.key).substr(0, knob.key.find('.'));
     const bool everywhere = knob.key == "json" || knob.key == "quiet";
-    if (everywhere || (first == verb.name && !is_argument)) add_flag(line, sub, knob);
+    if (everywhere || (first == verb.name && !is_argument && !knob.in_row))
+      add_flag(line, sub, knob);
   }
 }
 

@@ -16,8 +16,9 @@ namespace moue {
 
 /// Where a setting lives in a Recipe; the type decides how it is read and written. uint64_t is a
 /// memory size.
-using Field = std::variant<bool*, int64_t*, uint64_t*, double*, std::string*,
-                           std::filesystem::path*, std::optional<int64_t>*, std::vector<double>*>;
+using Field =
+    std::variant<bool*, int64_t*, uint64_t*, double*, std::string*, std::filesystem::path*,
+                 std::optional<int64_t>*, std::vector<double>*, std::vector<std::string>*>;
 
 /// Something no knob takes: a date, a table where a value should stand. Kept for the message.
 struct Foreign {
@@ -25,7 +26,8 @@ struct Foreign {
 };
 
 /// A value as a file or a flag spells it, before a knob has accepted it.
-using Setting = std::variant<bool, int64_t, double, std::string, std::vector<double>, Foreign>;
+using Setting = std::variant<bool, int64_t, double, std::string, std::vector<double>,
+                             std::vector<std::string>, Foreign>;
 
 struct Knob {
   std::string key;  ///< "train.open.until"
@@ -41,6 +43,7 @@ struct Knob {
   std::string bare;                  ///< what a flag without a value means; "" = it needs one
   std::string free;                  ///< form of a string that is no choice: "FIRST:LAST"
   bool reproducible = true;          ///< decides the bytes of a result
+  bool in_row = false;               ///< a key of each row of [[train.groups]]; no flag
 
   Knob& range(double low, double high) { return least = low, most = high, *this; }
   Knob& below(double high) { return most = high, below_most = true, *this; }
@@ -50,6 +53,7 @@ struct Knob {
   Knob& pair() { return length = 2, *this; }
   Knob& empty_means(std::string meaning) { return unset = std::move(meaning), *this; }
   Knob& bare_means(std::string value) { return bare = std::move(value), *this; }
+  Knob& row() { return in_row = true, *this; }
   Knob& local() { return reproducible = false, *this; }
 
   /// The key's table: "train.open" of "train.open.until", "" at the top.

@@ -181,6 +181,9 @@ std::vector<Knob> train_data_knobs() {
       MOUE_KNOB(train.resume, "go on from the latest step in the output directory").local(),
       MOUE_KNOB(train.steps, "optimizer steps").range(1, 1e9),
       MOUE_KNOB(train.batch, "rows per step").range(1, 1e6),
+      MOUE_KNOB(train.batch_tokens,
+                "inputs per step in place of batch, a multiple of length; 0 = batch")
+          .range(0, 1e12),
       MOUE_KNOB(train.micro_batch, "rows per forward pass; 0 = batch").range(0, 1e6),
       MOUE_KNOB(train.length, "inputs per row").range(1, 1e6),
       MOUE_KNOB(train.order, "order of the rows: by (seed, step), or as they stand in the file")
@@ -193,13 +196,31 @@ std::vector<Knob> train_data_knobs() {
 std::vector<Knob> train_optimizer_knobs() {
   return {
       MOUE_KNOB(train.lr, "peak learning rate").range(0, 10),
-      MOUE_KNOB(train.schedule, "after the warm-up").one_of({"cosine", "constant"}),
+      MOUE_KNOB(train.schedule, "after the warm-up")
+          .one_of({"cosine", "linear", "wsd", "constant"}),
       MOUE_KNOB(train.warmup, "steps until the peak").empty_means("2 % of steps"),
+      MOUE_KNOB(train.rewarm,
+                "steps over which the learning rate rises again where slots begin to open")
+          .range(0, 1e9),
+      MOUE_KNOB(train.cooldown,
+                "wsd: share of the steps, at the end, in which the learning rate falls")
+          .range(0, 1),
+      MOUE_KNOB(train.decay, "wsd: how it falls").one_of({"linear", "1-sqrt"}),
       MOUE_KNOB(train.min_lr, "learning rate at the end, as a fraction of lr").range(0, 1),
       MOUE_KNOB(train.weight_decay, "decoupled decay of matrices").range(0, 10),
       MOUE_KNOB(train.betas, "decay of the two moments").pair().below(1),
       MOUE_KNOB(train.adam_eps, "added to the root of the second moment").range(0, 1),
       MOUE_KNOB(train.clip, "global norm to which gradients are cut; 0 = off").range(0, 1e9),
+      MOUE_KNOB(train.spike,
+                "skip steps whose loss or gradient norm is so many times the median of the last "
+                "50; 0 = off")
+          .range(0, 1e9),
+      MOUE_KNOB(train.max_skips,
+                "skipped steps in a row after which the run saves and stops, exit code 2")
+          .range(1, 1e9),
+      MOUE_KNOB(train.freeze,
+                "names of tensors that never move; * stands for any letters, ? for one")
+          .empty_means("none"),
       MOUE_KNOB(train.alpha, "coefficient of the balance loss").range(0, 1e3),
       MOUE_KNOB(train.alpha_warmup, "steps until alpha is reached").empty_means("2 % of steps"),
       MOUE_KNOB(train.kappa, "exposure exponent of the target share").range(0, 16),
@@ -218,6 +239,14 @@ std::vector<Knob> train_run_knobs() {
   return {
       MOUE_KNOB(train.eval_every, "steps between held-out losses; 0 = only at both ends"),
       MOUE_KNOB(train.save_every, "steps between checkpoints; 0 = only the last"),
+      MOUE_KNOB(train.keep_last, "keep only the newest so many checkpoints; 0 = all").local(),
+      MOUE_KNOB(train.keep_every,
+                "keep also the checkpoints of steps that are a multiple of it; 0 = no others")
+          .local(),
+      MOUE_KNOB(train.time_limit,
+                "seconds after which the run saves and stops, exit code 4; 0 = none")
+          .range(0, 1e9)
+          .local(),
       MOUE_KNOB(train.stop_after, "save and stop after this step; 0 = run to the end").local(),
       MOUE_KNOB(train.dtype, "arithmetic; master weights are float32").one_of(kDtypes),
       MOUE_KNOB(train.device, "where the model runs").one_of(kDevices),
@@ -227,9 +256,42 @@ std::vector<Knob> train_run_knobs() {
       MOUE_KNOB(train.calibrate.eps, "share of a layer's tokens whose choice opening may change")
           .below(1),
       MOUE_KNOB(train.open.schedule, "how foreign slots become visible")
-          .one_of({"distance", "psr", "logit"}),
+          .one_of({"distance", "psr", "step", "logit"}),
       MOUE_KNOB(train.open.from, "start of the opening, as a fraction of steps").range(0, 1),
       MOUE_KNOB(train.open.until, "end of the opening, as a fraction of steps").range(0, 1),
+      MOUE_KNOB(train.relock.from,
+                "start of the relocking, in which little used slots close again, as a fraction of "
+                "steps; 1 = none")
+          .range(0, 1),
+      MOUE_KNOB(train.relock.until, "end of the relocking, as a fraction of steps").range(0, 1),
+      MOUE_KNOB(train.relock.cover,
+                "share of each layer's choices that the slots which stay must hold")
+          .range(0, 1),
+  };
+}
+
+// Rows of [[train.groups]], read into Recipe::group.
+std::vector<Knob> train_group_knobs() {
+  const auto row = [](const char* key, const char* help, Field (*field)(Recipe&)) {
+    return declare(key, help, field).row();
+  };
+  return {
+      row("train.groups.pattern",
+          "names of tensors that train differently; * stands for any letters, ? for one; the last "
+          "row that matches a tensor decides",
+          [](Recipe& recipe) -> Field { return &recipe.group.pattern; })
+          .form("PATTERN")
+          .empty_means("required"),
+      row("train.groups.lr_multiplier", "on the learning rate",
+          [](Recipe& recipe) -> Field { return &recipe.group.lr_multiplier; })
+          .range(0, 1e6),
+      row("train.groups.weight_decay", "decay of its matrices; negative = the run's",
+          [](Recipe& recipe) -> Field { return &recipe.group.weight_decay; })
+          .range(-1, 10),
+      row("train.groups.frozen", "never moves: no gradient, no moments, no weight-gradient product",
+          [](Recipe& recipe) -> Field { return &recipe.group.frozen; }),
+      row("train.groups.start_step", "stands still before this step",
+          [](Recipe& recipe) -> Field { return &recipe.group.start_step; }),
   };
 }
 
@@ -278,7 +340,7 @@ std::vector<Knob> all_knobs() {
   std::vector<Knob> all;
   for (auto&& part :
        {run_knobs(), measure_knobs(), plan_knobs(), convert_knobs(), train_data_knobs(),
-        train_optimizer_knobs(), train_run_knobs(), validate_knobs()}) {
+        train_optimizer_knobs(), train_run_knobs(), train_group_knobs(), validate_knobs()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

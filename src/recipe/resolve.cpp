@@ -35,6 +35,25 @@ std::string line_of(const Knob& knob, const Recipe& recipe) {
                        : fmt::format("{} = {}\n", name, value);
 }
 
+// The rows of [[train.groups]].
+std::string rows_of(std::string_view table, const Recipe& recipe) {
+  std::string text;
+  Recipe shown;
+  for (const TrainGroup& group : recipe.train.groups) {
+    shown.group = group;
+    text += fmt::format("{}[[{}]]\n", text.empty() ? "" : "\n", table);
+    for (const Knob& knob : knobs()) {
+      if (knob.table() == table) text += line_of(knob, shown);
+    }
+  }
+  return text;
+}
+
+bool has_rows(std::string_view table) {
+  return std::any_of(knobs().begin(), knobs().end(),
+                     [&](const Knob& knob) { return knob.in_row && knob.table() == table; });
+}
+
 /// Where the run's directory holds a file, or the current directory when there is none.
 fs::path in_run(const Recipe& recipe, const char* name) {
   return recipe.out.empty() ? fs::path(name) : recipe.out / name;
@@ -119,9 +138,9 @@ Recipe with_paths(Recipe recipe) {
 std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart part) {
   std::string text;
   for (const std::string_view table : tables_with_knobs(verb)) {
-    std::string lines;
+    std::string lines = has_rows(table) ? rows_of(table, recipe) : "";
     for (const Knob& knob : knobs()) {
-      if (knob.table() != table) continue;
+      if (knob.table() != table || knob.in_row) continue;
       if (part == RecipePart::Reproducible && !knob.reproducible) continue;
       const std::string line = line_of(knob, recipe);
       // json and quiet say how this run speaks, not what it does: only where they are set.
@@ -130,7 +149,7 @@ std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart par
     const bool idle = verb == "convert" && table == "plan" && !recipe.convert.plan.empty();
     if (lines.empty() || idle) continue;
     if (!text.empty()) text += '\n';
-    text += table.empty() ? lines : fmt::format("[{}]\n{}", table, lines);
+    text += table.empty() || has_rows(table) ? lines : fmt::format("[{}]\n{}", table, lines);
   }
   return text;
 }
@@ -148,7 +167,9 @@ std::string recipe_reference() {
       "Paths are\n"
       "relative to the current directory. OUT stands for the key `out`, the run's directory.\n";
   for (const std::string_view table : tables_with_knobs("")) {
-    page += table.empty() ? "\n## At the top\n" : fmt::format("\n## [{}]\n", table);
+    page += table.empty()     ? "\n## At the top\n"
+            : has_rows(table) ? fmt::format("\n## [[{}]]\n", table)
+                              : fmt::format("\n## [{}]\n", table);
     page += "\n| key | default | accepted | meaning |\n|---|---|---|---|\n";
     for (const Knob& knob : knobs()) {
       if (knob.table() == table) page += row_of(knob, defaults);

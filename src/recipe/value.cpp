@@ -62,12 +62,19 @@ std::string toml_string(std::string_view text) {
   return out + '"';
 }
 
+std::string list_text(const std::vector<std::string>& list) {
+  std::vector<std::string> words;
+  for (const std::string& word : list) words.push_back(toml_string(word));
+  return fmt::format("[{}]", fmt::join(words, ", "));
+}
+
 std::string shown(const Setting& setting) {
   return std::visit(Overloaded{[](bool truth) { return std::string(truth ? "true" : "false"); },
                                [](int64_t whole) { return fmt::format("{}", whole); },
                                [](double real) { return real_text(real); },
                                [](const std::string& text) { return toml_string(text); },
                                [](const std::vector<double>& list) { return list_text(list); },
+                               [](const std::vector<std::string>& list) { return list_text(list); },
                                [](const Foreign& foreign) { return foreign.shown; }},
                     setting);
 }
@@ -82,6 +89,7 @@ std::string wanted(const Knob& knob) {
           [&](std::optional<int64_t>* at) { return integer(at); },
           [&](uint64_t*) { return fmt::format("a size such as \"4GiB\", {}", range_text(knob)); },
           [&](double*) { return fmt::format("a number, {}", range_text(knob)); },
+          [](std::vector<std::string>*) { return std::string("a list of strings"); },
           [&](std::string*) {
             if (!knob.free.empty()) return knob.free;
             return (knob.several ? "one or more, joined by commas, of " : "one of ") +
@@ -150,6 +158,12 @@ struct Assign {
                        [&](double number) { return in_range(knob, number); }) &&
            (*to = *list, true);
   }
+  bool operator()(std::vector<std::string>* to) const {
+    const auto* none = std::get_if<std::vector<double>>(&setting);
+    if (none != nullptr && none->empty()) return to->clear(), true;
+    const auto* list = std::get_if<std::vector<std::string>>(&setting);
+    return list != nullptr && (*to = *list, true);
+  }
 };
 
 }  // namespace
@@ -186,6 +200,7 @@ Setting setting_of(const Knob& knob, const std::vector<std::string>& words) {
   return std::visit(
       Overloaded{[&](bool*) { return truth(); }, [&](std::vector<double>*) { return list(); },
                  [&](std::string*) { return Setting(joined); },
+                 [&](std::vector<std::string>*) { return Setting(words); },
                  [&](std::filesystem::path*) { return Setting(joined); },
                  [&](auto*) { return number(); }},
       knob.at(recipe));
@@ -205,7 +220,10 @@ std::string toml_text(const Knob& knob, const Recipe& recipe) {
                  [](const std::optional<int64_t>* value) {
                    return *value ? fmt::format("{}", **value) : std::string();
                  },
-                 [](const std::vector<double>* value) { return list_text(*value); }},
+                 [](const std::vector<double>* value) { return list_text(*value); },
+                 [](const std::vector<std::string>* value) {
+                   return value->empty() ? std::string() : list_text(*value);
+                 }},
       knob.at(recipe));
 }
 
@@ -217,7 +235,8 @@ std::string type_text(const Knob& knob) {
                  [](double*) { return "FLOAT"; },
                  [&](std::string*) { return knob.free.empty() ? "NAME" : knob.free.c_str(); },
                  [](std::filesystem::path*) { return "PATH"; },
-                 [](std::vector<double>*) { return "FLOAT FLOAT"; }},
+                 [](std::vector<double>*) { return "FLOAT FLOAT"; },
+                 [](std::vector<std::string>*) { return "TEXT"; }},
       knob.at(recipe));
 }
 
@@ -231,7 +250,8 @@ std::string range_text(const Knob& knob) {
   const Recipe recipe;
   const Field field = knob.at(recipe);
   if (std::holds_alternative<bool*>(field) ||
-      std::holds_alternative<std::filesystem::path*>(field)) {
+      std::holds_alternative<std::filesystem::path*>(field) ||
+      std::holds_alternative<std::vector<std::string>*>(field)) {
     return {};
   }
   if (std::holds_alternative<uint64_t*>(field)) {

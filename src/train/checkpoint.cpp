@@ -50,11 +50,23 @@ at::Tensor assembled(const std::vector<Piece>& pieces, at::ScalarType type) {
   return tensor;
 }
 
+bool is_packed(const DiskTensor& disk) { return disk.slice.packing != Packing::Plain; }
+
+// What never moved is copied from the source, whatever it computes in.
+bool is_as_source(const Parameter& parameter) {
+  const std::string& name = parameter.disk.front().name;
+  return !parameter.frozen.empty() && num_trained(parameter) == 0 &&
+         (!is_pool_tensor(name) || is_expert_tensor(name)) &&
+         std::none_of(parameter.disk.begin(), parameter.disk.end(), is_packed);
+}
+
 // Each tensor on disk from the pieces of the parameters that make it up.
 Trained trained_tensors(const std::vector<Parameter>& parameters) {
   std::unordered_map<const TensorInfo*, std::vector<Piece>> pieces;
   for (const Parameter& parameter : parameters) {
-    const at::Tensor flat = parameter.master.detach().reshape({-1});
+    if (is_as_source(parameter)) continue;
+    const at::Tensor& held = parameter.master.defined() ? parameter.master : parameter.value;
+    const at::Tensor flat = held.detach().reshape({-1});
     for (const DiskTensor& disk : parameter.disk) {
       const int64_t size = disk.slice.rows * disk.slice.columns;
       pieces[disk.slice.tensor].push_back({flat.narrow(0, disk.offset, size), disk.slice});
@@ -207,6 +219,7 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
   for (size_t i = 0; i < parameters.size(); ++i) {
     const std::string& name = parameters[i].name;
     if (needs_master(parameters[i])) masters.push_back(float32(name, parameters[i].master));
+    if (num_trained(parameters[i]) == 0) continue;
     first.push_back(float32(name, optimizer.moments()[i].first));
     second.push_back(float32(name, optimizer.moments()[i].second));
   }
@@ -228,6 +241,7 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
 }  // namespace
 
 bool needs_master(const Parameter& parameter) {
+  if (num_trained(parameter) == 0) return false;
   return std::any_of(parameter.disk.begin(), parameter.disk.end(),
                      [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
 }
@@ -237,10 +251,11 @@ std::string step_name(int64_t step) { return fmt::format("step-{:06}", step); }
 uint64_t StepWriter::bytes() const {
   uint64_t bytes = source.data_bytes();
   for (const Parameter& parameter : model.parameters()) {
-    const auto size = static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
-    bytes += size * (needs_master(parameter) ? 3 : 2);
+    bytes += static_cast<uint64_t>(num_trained(parameter)) * 2 * sizeof(float);
+    if (needs_master(parameter))
+      bytes += static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
     for (const DiskTensor& disk : parameter.disk) {
-      if (disk.slice.packing == Packing::Plain) continue;
+      if (!is_packed(disk)) continue;
       bytes += static_cast<uint64_t>(disk.slice.rows * disk.slice.columns) * 2;  // as bfloat16
     }
   }

@@ -31,7 +31,7 @@ struct StepWriter {
 
 inline constexpr const char* kTrainingFolder = "training";  ///< inside a step
 
-/// True where the tensors on disk hold less than the float32 master.
+/// True where something is trained and the tensors on disk hold less than its float32 master.
 bool needs_master(const Parameter& parameter);
 
 /// "step-000100".
@@ -39,9 +39,14 @@ std::string step_name(int64_t step);
 /// The directory that out/latest names; nothing where no step was saved. Throws Error where it
 /// names none.
 std::optional<std::filesystem::path> latest_step(const std::filesystem::path& out);
+/// Removes all steps in `out` but the newest `keep_last` (0 = none is removed) and those that are a
+/// multiple of `keep_every` (0 = no others).
+void prune_steps(const std::filesystem::path& out, int64_t keep_last, int64_t keep_every);
 /// Throws Error where files of the step are missing or changed.
 void verify_step(const std::filesystem::path& step);
-/// Masters, moments and state; the model itself was opened from the step.
-TrainState restore_training(const std::filesystem::path& step, Model& model, Optimizer& optimizer);
+/// Masters, moments and state; the model itself was opened from the step. Throws Error where the
+/// run began with other options than `now`.
+TrainState restore_training(const std::filesystem::path& step, const Fixed& now, Model& model,
+                            Optimizer& optimizer);
 
 }  // namespace moue

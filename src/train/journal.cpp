@@ -55,6 +55,7 @@ void Journal::add(const StepRecord& record) {
                      {"lr", record.lr},
                      {"grad_norm", record.grad_norm},
                      {"skipped", record.skipped},
+                     {"spike", record.spike},
                      {"tokens_per_second", record.tokens_per_second},
                      {"epochs", record.epochs},
                      {"alpha", record.alpha},
@@ -74,6 +75,15 @@ void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
                {"held_out_standard_error", held_out.standard_error},
                {"held_out_foreign_share", held_out.foreign_share}};
   if (held_out.all_open) json["held_out_all_open"] = *held_out.all_open;
+  write(json.dump());
+}
+
+void Journal::add(const OpeningEffect& effect) {
+  const Json json = {{"step", 0},
+                     {"stage", to_string(Stage::Calibrate)},
+                     {"changed_by_opening", effect.changed},
+                     {"loss_closed", effect.loss_closed},
+                     {"loss_open", effect.loss_open}};
   write(json.dump());
 }
 

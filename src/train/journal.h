@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/files.h"
+#include "model/opening.h"
 #include "train/balance.h"
 #include "train/schedule.h"
 
@@ -24,6 +25,7 @@ struct StepRecord {
   double tokens_per_second = 0;
   double epochs = 0;
   bool skipped = false;
+  bool spike = false;  ///< skipped, though finite
   BalanceSums balance;
   LoadReport load;
 };
@@ -42,6 +44,7 @@ class Journal {
   Journal(const std::filesystem::path& out, int64_t resumed_at);
   void add(const StepRecord& record);
   void add(int64_t step, Stage stage, const HeldOut& held_out);
+  void add(const OpeningEffect& effect);
 
  private:
   void write(const std::string& line);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/files.h"
@@ -68,7 +69,7 @@ class Run {
       : trainer_(trainer),
         stop_(stop),
         out_(std::move(out)),
-        options_(options),
+        options_(settled(options)),
         recipe_(std::move(recipe)),
         journal_(out_, trainer.state().step),
         first_step_(trainer.state().step) {}
@@ -76,6 +77,7 @@ class Run {
   void begin() {
     if (first_step_ > 0) return;
     trainer_.calibrate_if_new();
+    if (const auto effect = trainer_.opening_effect()) foretell(*effect);
     hold_out();
     if (stop_.asked())
       throw Interrupted("[train] stopped before the first step, nothing was saved; start anew");
@@ -91,16 +93,18 @@ class Run {
         log_line("train", "step {}: stage {}", last_.step, to_string(before = last_.stage));
       journal_.add(last_);
       show();
-      const bool stopping = stop_.asked() || last_.step == options_.stop_after;
-      if (trainer_.done()) trainer_.open_all();
+      const bool ended = stop_.asked() || out_of_time();
+      const bool stopping = ended || last_.step == options_.stop_after;
+      if (trainer_.done()) trainer_.finish_pool();
       if (trainer_.done() || due(options_.eval_every)) hold_out();
-      const bool hopeless = trainer_.state().skips.hopeless();
+      const bool hopeless = trainer_.state().skips.in_a_row >= options_.max_skips;
       if (trainer_.done() || stopping || hopeless || due(options_.save_every)) {
         saved_ = trainer_.save(out_, recipe_);
         log_line("train", "saved {}", saved_.string());
+        prune_steps(out_, options_.keep_last, options_.keep_every);
       }
       if (hopeless) give_up();
-      if (stop_.asked() && !trainer_.done()) interrupt();
+      if (ended && !trainer_.done()) interrupt();
       if (stopping) return;
     }
   }
@@ -110,12 +114,14 @@ class Run {
     report.verb = "train";
     report.title = "Training of " + out_.string();
     const TrainState& state = trainer_.state();
-    report.facts = {{"steps", state.step, ""}, {"skipped", state.skips.total, ""}};
+    report.facts = {{"steps", state.step, ""},
+                    {"skipped", state.skips.total, ""},
+                    {"spikes", state.skips.spikes, ""}};
     if (state.held_out_first) report.facts.push_back({"held_out_first", *state.held_out_first, ""});
     if (held_out_) report.facts.push_back({"held_out_last", held_out_->loss, ""});
     if (last_.step > 0) {
       const double share = held_out_ ? held_out_->foreign_share : last_.load.foreign_share;
-      report.facts.push_back({"loss", state.mean_loss(), ""});
+      report.facts.push_back({"loss", state.losses.mean(), ""});
       report.facts.push_back({"foreign_share", share, ""});
       report.facts.push_back({"max_vio", largest(last_.load.max_vio), ""});
       report.facts.push_back({"pool_max_vio", last_.load.pool_max_vio, ""});
@@ -136,6 +142,11 @@ class Run {
   void saved(fs::path step) { saved_ = std::move(step); }
 
  private:
+  bool out_of_time() const {
+    const std::chrono::duration<double> since = std::chrono::steady_clock::now() - began_;
+    return options_.time_limit > 0 && since.count() >= options_.time_limit;
+  }
+
   bool due(int64_t every) const { return every > 0 && last_.step % every == 0; }
 
   bool idle_warmup() const {
@@ -157,6 +168,15 @@ class Run {
     show_progress(last_, options_.steps);
   }
 
+  void foretell(const OpeningEffect& effect) {
+    journal_.add(effect);
+    const auto [least, most] = std::minmax_element(effect.changed.begin(), effect.changed.end());
+    log_line("train",
+             "opening everything now would change the choices of {:.1f} to {:.1f} % of a layer's "
+             "tokens; loss {:.4f} closed, {:.4f} open",
+             100 * *least, 100 * *most, effect.loss_closed, effect.loss_open);
+  }
+
   void hold_out() {
     held_out_ = trainer_.evaluate_held_out();
     if (!held_out_) return;
@@ -167,10 +187,12 @@ class Run {
   }
 
   [[noreturn]] void give_up() const {
+    const Skips& skips = trainer_.state().skips;
     fail(
         "train",
-        "step {}: {} steps in a row had a gradient that is not finite; saved in {}, try a lower lr",
-        last_.step, trainer_.state().skips.in_a_row, saved_.string());
+        "step {}: {} steps in a row were skipped, {} of all {} as spikes and the others for a loss "
+        "or gradient that is not finite; saved in {}, try a lower lr",
+        last_.step, skips.in_a_row, skips.spikes, skips.total, saved_.string());
   }
 
   [[noreturn]] void interrupt() const {
@@ -182,7 +204,7 @@ class Run {
   Trainer& trainer_;
   const StopSignals& stop_;
   fs::path out_;
-  const TrainOptions& options_;
+  const TrainOptions options_;
   std::string recipe_;
   Journal journal_;
   int64_t first_step_;
@@ -190,6 +212,7 @@ class Run {
   std::optional<HeldOut> held_out_;
   double seconds_ = 0;
   fs::path saved_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
 // What was written beside the run when it began.

@@ -44,24 +44,37 @@ bool Moving::operator()(const Parameter& parameter) const {
   return is_trajectory(parameter.kind) ? trajectory : others;
 }
 
-Optimizer::Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options)
-    : parameters_(parameters), options_(options) {
+Optimizer::Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options,
+                     std::vector<ParameterGroup> groups)
+    : parameters_(parameters), options_(options), groups_(std::move(groups)) {
   for (const Parameter& parameter : parameters_) {
-    moments_.push_back({at::zeros_like(parameter.master), at::zeros_like(parameter.master), 0});
+    const auto floats = parameter.value.options().dtype(at::kFloat).requires_grad(false);
+    const std::vector<int64_t> shape = trained_shape(parameter);
+    moments_.push_back({at::zeros(shape, floats), at::zeros(shape, floats), 0});
   }
+  if (!groups_.empty()) return;
+  for (const Parameter& parameter : parameters_) {
+    ParameterGroup& group = groups_.emplace_back();
+    for (const ElementRange& range : trained(parameter)) group.pieces.push_back({range, 1, -1});
+  }
+}
+
+bool Optimizer::moves(const Parameter& parameter, Moving moving) const {
+  const ParameterGroup& group = groups_[&parameter - parameters_.data()];
+  return moving(parameter) && !group.pieces.empty() && moving.step >= group.start_step;
 }
 
 double Optimizer::gradient_norm(Moving moving) const {
   if (parameters_.empty()) return 0;
-  const auto doubles = parameters_.front().grad.options().dtype(at::kDouble);
+  const auto doubles = parameters_.front().value.options().dtype(at::kDouble).requires_grad(false);
   int64_t most = 1;
   for (const Parameter& parameter : parameters_)
-    most = std::max(most, kernels::sum_of_squares_partials(parameter.grad.numel()));
+    most = std::max(most, kernels::sum_of_squares_partials(parameter.value.numel()));
   const at::Tensor partial = at::empty({most}, doubles);
   const at::Tensor squares = at::zeros({static_cast<int64_t>(parameters_.size())}, doubles);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& grad = parameters_[i].grad;
-    if (!moving(parameters_[i]) || grad.numel() == 0) continue;
+    if (!moves(parameters_[i], moving) || grad.numel() == 0) continue;
     kernels::sum_of_squares(grad.data_ptr<float>(), grad.numel(), partial.data_ptr<double>(),
                             squares.data_ptr<double>() + i, where_of(grad));
   }
@@ -73,30 +86,42 @@ double Optimizer::gradient_norm(Moving moving) const {
 void Optimizer::update(double lr, double norm, Moving moving, const Visibility& visibility) {
   const double scale = options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1.0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    Parameter& parameter = parameters_[i];
-    if (!moving(parameter) || parameter.master.numel() == 0) continue;
-    Moments& moments = moments_[i];
-    const auto t = static_cast<double>(++moments.updates);
-    at::Tensor per_row;
-    if (parameter.kind == ParameterKind::ForeignRow)
-      per_row = row_decay(parameter, visibility, options_.weight_decay);
-    kernels::adamw({.master = parameter.master.data_ptr<float>(),
-                    .grad = parameter.grad.data_ptr<float>(),
-                    .m = moments.first.data_ptr<float>(),
-                    .v = moments.second.data_ptr<float>(),
-                    .size = parameter.master.numel(),
-                    .lr = lr * (is_new(parameter) ? options_.new_lr_multiplier : 1.0),
-                    .beta1 = options_.beta1,
-                    .beta2 = options_.beta2,
-                    .eps = options_.eps,
-                    .decay = decays(parameter.kind) ? options_.weight_decay : 0.0,
-                    .scale = scale,
-                    .bias1 = 1 - std::pow(options_.beta1, t),
-                    .bias2 = 1 - std::pow(options_.beta2, t),
-                    .row_decay = per_row.defined() ? per_row.data_ptr<float>() : nullptr,
-                    .row_size = per_row.defined() ? parameter.master.size(1) : 1},
-                   where_of(parameter.master));
+    if (!moves(parameters_[i], moving)) continue;
+    ++moments_[i].updates;
+    int64_t offset = 0;  // in gradient and moments, where frozen elements have no place
+    for (const GroupPiece& piece : groups_[i].pieces) {
+      update(i, piece, offset, lr, scale, visibility);
+      offset += piece.range.end - piece.range.begin;
+    }
   }
+}
+
+void Optimizer::update(size_t index, const GroupPiece& piece, int64_t offset, double lr,
+                       double scale, const Visibility& visibility) {
+  const Parameter& parameter = parameters_[index];
+  const Moments& moments = moments_[index];
+  const auto t = static_cast<double>(moments.updates);
+  const double decay = piece.weight_decay < 0 ? options_.weight_decay : piece.weight_decay;
+  at::Tensor per_row;
+  if (parameter.kind == ParameterKind::ForeignRow)
+    per_row = row_decay(parameter, visibility, decay);
+  kernels::adamw(
+      {.master = parameter.master.data_ptr<float>() + piece.range.begin,
+       .grad = parameter.grad.data_ptr<float>() + offset,
+       .m = moments.first.data_ptr<float>() + offset,
+       .v = moments.second.data_ptr<float>() + offset,
+       .size = piece.range.end - piece.range.begin,
+       .lr = lr * piece.lr_multiplier * (is_new(parameter) ? options_.new_lr_multiplier : 1.0),
+       .beta1 = options_.beta1,
+       .beta2 = options_.beta2,
+       .eps = options_.eps,
+       .decay = decays(parameter.kind) ? decay : 0.0,
+       .scale = scale,
+       .bias1 = 1 - std::pow(options_.beta1, t),
+       .bias2 = 1 - std::pow(options_.beta2, t),
+       .row_decay = per_row.defined() ? per_row.data_ptr<float>() : nullptr,
+       .row_size = per_row.defined() ? parameter.master.size(1) : 1},
+      where_of(parameter.master));
 }
 
 }  // namespace moue

@@ -1,10 +1,10 @@
-// AdamW over a model's parameters: groups, stages, clipping by the global norm, steps that are left
-// out.
+// AdamW over a model's parameters: groups, stages, clipping by the global norm.
 #pragma once
 
 #include <vector>
 
 #include "moue/model.h"
+#include "train/groups.h"
 
 namespace moue {
 
@@ -17,17 +17,23 @@ struct AdamwOptions {
   double new_lr_multiplier = 1.0;  ///< on the tensors under "moue."
 };
 
-/// Which parameters move: the warm-up moves the trajectory alone, `trajectory = off` all others.
+/// Which parameters move: the warm-up moves the trajectory alone, `trajectory = off` all others,
+/// and groups begin at their step.
 struct Moving {
   bool trajectory = true;  ///< gamma, k, q, lambda
   bool others = true;
+  int64_t step = INT64_MAX;
   bool operator()(const Parameter& parameter) const;
 };
 
 class Optimizer {
  public:
-  /// float32 moments beside the masters of `parameters`, which must outlive it.
-  Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options);
+  /// float32 moments beside the masters of `parameters`, which must outlive it; none for what is
+  /// frozen. `groups` as groups_of() makes them; empty = one group of all.
+  Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options,
+            std::vector<ParameterGroup> groups = {});
+
+  bool moves(const Parameter& parameter, Moving moving) const;
 
   /// Norm over the gradients of all moving parameters: float64, the same for any number of threads.
   double gradient_norm(Moving moving) const;
@@ -39,28 +45,19 @@ class Optimizer {
   struct Moments {
     at::Tensor first;
     at::Tensor second;
-    int64_t updates = 0;  ///< t of the bias correction: frozen stages do not count
+    int64_t updates = 0;  ///< t of the bias correction: steps at which it stood still do not count
   };
   std::vector<Moments>& moments() { return moments_; }  ///< in the order of the parameters
   const std::vector<Moments>& moments() const { return moments_; }
 
  private:
+  void update(size_t index, const GroupPiece& piece, int64_t offset, double lr, double scale,
+              const Visibility& visibility);
+
   std::vector<Parameter>& parameters_;
   AdamwOptions options_;
+  std::vector<ParameterGroup> groups_;  ///< in the order of the parameters
   std::vector<Moments> moments_;
-};
-
-/// Steps that were left out because loss or gradient was not finite.
-struct Skips {
-  static constexpr int64_t kMost = 20;  ///< in a row; then the run stops
-  int64_t total = 0;
-  int64_t in_a_row = 0;
-
-  void count(bool skipped) {
-    total += skipped;
-    in_a_row = skipped ? in_a_row + 1 : 0;
-  }
-  bool hopeless() const { return in_a_row >= kMost; }
 };
 
 }  // namespace moue

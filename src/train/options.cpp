@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "moue/error.h"
+#include "train/groups.h"
 #include "train/schedule.h"
 #include "train/state.h"
 
@@ -45,6 +46,22 @@ void check_counts(Faults& faults, const TrainOptions& o) {
   faults.at_least("batch", o.batch, 1);
   faults.at_least("micro_batch", o.micro_batch, 0);
   faults.at_least("length", o.length, 1);
+  faults.at_least("batch_tokens", o.batch_tokens, 0);
+  if (o.length > 0 && o.batch_tokens > 0) {
+    const int64_t below = o.batch_tokens / o.length * o.length;
+    faults.require(below == o.batch_tokens,
+                   fmt::format("batch_tokens is {}, wanted a multiple of length {}, such as {}",
+                               o.batch_tokens, o.length, below + o.length));
+  }
+  faults.at_least("rewarm", o.rewarm, 0);
+  faults.at_least("max_skips", o.max_skips, 1);
+  faults.at_least("keep_last", o.keep_last, 0);
+  faults.at_least("keep_every", o.keep_every, 0);
+  for (const TrainGroup& group : o.groups) {
+    faults.require(!group.pattern.empty(), "groups has a row without a pattern");
+    faults.not_negative("groups.lr_multiplier", group.lr_multiplier);
+    faults.at_least("groups.start_step", group.start_step, 0);
+  }
   faults.at_least("seed", o.seed, 0);
   faults.at_least("warmup", o.warmup.value_or(0), 0);
   faults.at_least("alpha_warmup", o.alpha_warmup.value_or(0), 0);
@@ -60,15 +77,25 @@ void check_numbers(Faults& faults, const TrainOptions& o) {
   faults.not_negative("weight_decay", o.weight_decay);
   faults.not_negative("adam_eps", o.adam_eps);
   faults.not_negative("clip", o.clip);
+  faults.require(o.spike == 0 || (std::isfinite(o.spike) && o.spike > 1),
+                 fmt::format("spike is {}, wanted 0 or more than 1", o.spike));
+  faults.not_negative("time_limit", o.time_limit);
   faults.not_negative("alpha", o.alpha);
   faults.not_negative("kappa", o.kappa);
   faults.not_negative("pool_bias", o.pool_bias);
   faults.not_negative("new_lr_multiplier", o.new_lr_multiplier);
   faults.between("min_lr", o.min_lr, 0, 1);
+  faults.between("cooldown", o.cooldown, 0, 1);
   faults.between("eta", o.eta, 0, 1);
   faults.between("calibrate.eps", o.calibrate.eps, 0, 1);
   faults.between("open.from", o.open.from, 0, 1);
   faults.between("open.until", o.open.until, o.open.from, 1);
+  faults.between("relock.from", o.relock.from, 0, 1);
+  faults.between("relock.until", o.relock.until, o.relock.from, 1);
+  faults.between("relock.cover", o.relock.cover, 0, 1);
+  const bool after = o.relock.from == 1 || o.relock.from >= o.open.until;
+  faults.require(after, fmt::format("relock.from is {}, wanted at least open.until, {}",
+                                    o.relock.from, o.open.until));
   const bool two = o.betas.size() == 2;
   faults.require(two, fmt::format("betas has {} numbers, wanted 2", o.betas.size()));
   for (const double beta : o.betas)
@@ -82,13 +109,21 @@ void check_options(const TrainOptions& options) {
   check_counts(faults, options);
   check_numbers(faults, options);
   faults.one_of("order", options.order, {"shuffled", "sequential"});
-  faults.one_of("schedule", options.schedule, {"cosine", "constant"});
+  faults.one_of("schedule", options.schedule, {"cosine", "linear", "wsd", "constant"});
+  faults.one_of("decay", options.decay, {"linear", "1-sqrt"});
   faults.one_of("statistics", options.statistics, {"previous", "step"});
   faults.one_of("trajectory", options.trajectory, {"full", "detach", "off"});
-  faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "logit"});
+  faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "step", "logit"});
   faults.one_of("dtype", options.dtype, {"float32", "bfloat16"});
   faults.require(!options.tokens.empty(), "tokens names no file, wanted one to train on");
   faults.report();
+}
+
+TrainOptions settled(TrainOptions options) {
+  if (options.batch_tokens > 0) options.batch = options.batch_tokens / options.length;
+  if (options.micro_batch == 0) options.micro_batch = options.batch;
+  if (options.control) options.eta = 1;  // the ordinary loss of each layer on its own
+  return options;
 }
 
 // Left out: what may change without changing the numbers (paths, intervals, device, threads).
@@ -98,18 +133,23 @@ Fixed fixed_options(const TrainOptions& o) {
   return {{"control", text(o.control)},
           {"steps", text(o.steps)},
           {"batch", text(o.batch)},
-          {"micro_batch", text(o.micro_batch == 0 ? o.batch : o.micro_batch)},
+          {"micro_batch", text(o.micro_batch)},
           {"length", text(o.length)},
           {"order", o.order},
           {"seed", text(o.seed)},
           {"lr", text(o.lr)},
           {"schedule", o.schedule},
           {"warmup", text(o.warmup.value_or(steps))},
+          {"rewarm", text(o.rewarm)},
           {"min_lr", text(o.min_lr)},
+          {"cooldown", text(o.cooldown)},
+          {"decay", o.decay},
           {"weight_decay", text(o.weight_decay)},
           {"betas", fmt::format("{}", fmt::join(o.betas, ", "))},
           {"adam_eps", text(o.adam_eps)},
           {"clip", text(o.clip)},
+          {"spike", text(o.spike)},
+          {"groups", groups_text(o)},
           {"alpha", text(o.alpha)},
           {"alpha_warmup", text(o.alpha_warmup.value_or(steps))},
           {"kappa", text(o.kappa)},
@@ -121,6 +161,9 @@ Fixed fixed_options(const TrainOptions& o) {
           {"open.schedule", o.open.schedule},
           {"open.from", text(o.open.from)},
           {"open.until", text(o.open.until)},
+          {"relock.from", text(o.relock.from)},
+          {"relock.until", text(o.relock.until)},
+          {"relock.cover", text(o.relock.cover)},
           {"dtype", o.dtype}};
 }
 

@@ -72,18 +72,22 @@ void verify_step(const fs::path& step) {
        fmt::join(faults, "; "), (step.parent_path() / "latest").string());
 }
 
-TrainState restore_training(const fs::path& step, Model& model, Optimizer& optimizer) {
+TrainState restore_training(const fs::path& step, const Fixed& now, Model& model,
+                            Optimizer& optimizer) {
+  TrainState state = read_state(step / kTrainingFolder, model.pool().slots, optimizer.moments());
+  require_same(state.fixed, now, step.parent_path());
   const Shards masters(step, "master");
   const Shards first(step, "first_moment"), second(step, "second_moment");
   std::vector<Parameter>& parameters = model.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& parameter = parameters[i];
     if (needs_master(parameter)) masters.read(parameter.name, parameter.master);
+    if (num_trained(parameter) == 0) continue;
     first.read(parameter.name, optimizer.moments()[i].first);
     second.read(parameter.name, optimizer.moments()[i].second);
   }
   model.refresh_values();
-  return read_state(step / kTrainingFolder, model.pool().slots, optimizer.moments());
+  return state;
 }
 
 }  // namespace moue

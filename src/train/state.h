@@ -10,35 +10,40 @@
 #include "moue/train.h"
 #include "train/balance.h"
 #include "train/optimizer.h"
+#include "train/schedule.h"
+#include "train/skips.h"
 
 namespace moue {
 
 /// Throws Error listing every option that is out of its range, or has no such word.
 void check_options(const TrainOptions& options);
 
+/// With what follows from other options filled in: rows of a step and of a forward pass, eta of a
+/// control.
+TrainOptions settled(TrainOptions options);
+
 /// Options and inputs that a resumed run must share with its beginning, by key, as text.
 using Fixed = std::map<std::string, std::string>;
-Fixed fixed_options(const TrainOptions& options);
+Fixed fixed_options(const TrainOptions& settled);
 
 /// Throws Error listing each difference by key.
 void require_same(const Fixed& then, const Fixed& now, const std::filesystem::path& out);
 
 struct TrainState {
-  static constexpr size_t kLossWindow = 50;
-
   int64_t step = 0;       ///< optimizer steps done, skipped ones included
   int64_t data_step = 0;  ///< batches read
   bool opening = false;   ///< the run began with a closed pool
   Skips skips;
-  PerSlot previous;            ///< f of the last step that was not skipped; empty before it
-  std::vector<double> losses;  ///< the last finite ones, oldest first
+  PerSlot previous;  ///< f of the last step that was not skipped; empty before it
+  PerSlot shares;    ///< running f, where this run will relock; empty before a step
+  PerSlot kept;      ///< slots that stay (kept_slots); empty before relocking
+  Window losses;
+  Window norms;            ///< of the gradient, since the last change of what moves
+  int64_t num_moving = 0;  ///< parameters that moved in the last step
   std::optional<double> held_out_first;
   std::optional<double> held_out_best;
   Fixed fixed;
-
-  /// Only finite losses enter the window.
-  void add_loss(double loss);
-  double mean_loss() const;  ///< over the window; NaN before the first
+  std::vector<StagePlan> stages;  ///< the plan of the whole run
 };
 
 /// state.json and state.safetensors in a folder.

@@ -84,7 +84,7 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
       const PerSlot f = shares_of(collector.fetch().routers).f;
       set_balance(*v, model, settings, f, device);
     }
-    loss.backward();
+    if (loss.requires_grad()) loss.backward();  // a stage may move nothing
     model.finish_backward();
   }
   StepSums sums = collector.fetch();

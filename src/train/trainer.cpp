@@ -14,6 +14,7 @@
 #include "model/windows.h"
 #include "moue/error.h"
 #include "moue/log.h"
+#include "pool/schedule.h"
 #include "train/calibrate.h"
 #include "train/checkpoint.h"
 
@@ -35,6 +36,16 @@ std::string identity_of(const TokenFile& tokens) {
                      sha256_of(std::as_bytes(std::span(first))));
 }
 
+constexpr double kShareDecay = 0.99;  // of the running shares that relocking goes by
+
+void add_shares(PerSlot& running, const PerSlot& f) {
+  if (running.empty()) running = f;
+  for (size_t layer = 0; layer < f.size(); ++layer) {
+    for (size_t slot = 0; slot < f[layer].size(); ++slot)
+      running[layer][slot] += (1 - kShareDecay) * (f[layer][slot] - running[layer][slot]);
+  }
+}
+
 bool all_open(const Visibility& visibility) {
   return std::all_of(visibility.begin(), visibility.end(), [](const std::vector<double>& row) {
     return std::all_of(row.begin(), row.end(), [](double m) { return m == 1.0; });
@@ -44,11 +55,10 @@ bool all_open(const Visibility& visibility) {
 }  // namespace
 
 Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const TrainOptions& options)
-    : source_(source), options_(options) {
-  if (options_.control) options_.eta = 1;  // the ordinary loss of each layer on its own
-  if (options_.micro_batch == 0) options_.micro_batch = options_.batch;
+    : source_(source), options_(settled(options)) {
   const ModelSpec spec = family_of(source.config()).spec(source.config());
-  const ModelOptions how{scalar_type(options.dtype), device_of(options.device), 0, true};
+  ModelOptions how{scalar_type(options.dtype), device_of(options.device), 0, true};
+  how.frozen = [this](const std::string& tensor) { return is_frozen(options_, tensor); };
   data_ = std::make_unique<TrainData>(options_, spec.vocabulary);
   if (!options_.held_out.empty()) {
     const TokenFile tokens =
@@ -59,7 +69,8 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
                options_.held_out.string());
   }
   model_ = Model::open(weights, how);
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_));
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_),
+                                           groups_of(model_->parameters(), options_));
   state_.fixed = fixed_options(options_);
   const std::string config = source.config().text();
   state_.fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
@@ -71,6 +82,7 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
 
 void Trainer::start() {
   schedule_ = std::make_unique<TrainSchedule>(options_, model_->pool(), state_.opening);
+  state_.stages = schedule_->plan();
   target_ = balance_target(model_->pool(), model_->visibility(), options_.kappa, options_.eta);
 }
 
@@ -81,13 +93,27 @@ void Trainer::calibrate_if_new() {
 }
 
 void Trainer::restore(const std::filesystem::path& step) {
-  TrainState restored = restore_training(step, *model_, *optimizer_);
-  require_same(restored.fixed, state_.fixed, step.parent_path());
-  state_ = std::move(restored);
+  state_ = restore_training(step, state_.fixed, *model_, *optimizer_);
   start();
 }
 
-Moving Trainer::moving() const { return {options_.trajectory != "off", stage() != Stage::Warmup}; }
+Moving Trainer::moving() const {
+  return {options_.trajectory != "off", stage() != Stage::Warmup, state_.step};
+}
+
+// What stands still in this step gets no gradient. A norm over other parameters says nothing about
+// this one's.
+void Trainer::set_moving() {
+  const Moving now = moving();
+  int64_t count = 0;
+  for (const Parameter& parameter : model_->parameters())
+    count += optimizer_->moves(parameter, now);
+  if (count != state_.num_moving) state_.norms.clear();
+  state_.num_moving = count;
+  if (count == num_moving_) return;
+  num_moving_ = count;
+  model_->set_moving([&](const Parameter& parameter) { return optimizer_->moves(parameter, now); });
+}
 
 StepSettings Trainer::settings() const {
   return {.micro_batch = options_.micro_batch,
@@ -98,6 +124,16 @@ StepSettings Trainer::settings() const {
           .target = target_};
 }
 
+// How far slots are open in this step; where relocking begins, which of them stay.
+void Trainer::set_slots() {
+  if (!schedule_->moves_slots()) return;
+  if (stage() == Stage::Relock && state_.kept.empty()) {
+    const PerSlot& f = !state_.shares.empty() ? state_.shares : settings().f;
+    state_.kept = kept_slots(model_->pool(), f, options_.relock.cover);
+  }
+  set_visibility(schedule_->visibility(state_.step, state_.kept));
+}
+
 void Trainer::set_visibility(const Visibility& visibility) {
   if (model_->visibility() == visibility) return;
   model_->set_visibility(visibility);
@@ -106,7 +142,8 @@ void Trainer::set_visibility(const Visibility& visibility) {
 
 StepRecord Trainer::step() {
   const Clock::time_point begin = Clock::now();
-  if (state_.opening) set_visibility(schedule_->visibility(state_.step));
+  set_slots();
+  set_moving();
   StepRecord record;
   record.step = state_.step + 1;
   record.stage = stage();
@@ -116,6 +153,7 @@ StepRecord Trainer::step() {
     const StepSums sums = run_step(*model_, data_->batch(state_.data_step), settings());
     const RouterShares shares = shares_of(sums.routers);
     record.loss = sums.loss;
+    if (tamper) tamper(state_.step, model_->parameters(), record.loss);
     record.balance = balance_sums(model_->pool(), target_, shares);
     record.load = load_report(model_->pool(), target_, shares.f);
     update(shares, record);
@@ -126,24 +164,35 @@ StepRecord Trainer::step() {
   }
   ++state_.step;
   ++state_.data_step;
-  record.mean_loss = state_.mean_loss();
+  record.mean_loss = state_.losses.mean();
   record.epochs = data_->epochs(state_.data_step);
   record.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   record.tokens_per_second = static_cast<double>(options_.batch * options_.length) / record.seconds;
   return record;
 }
 
-// What is not finite stays out of weights, moments, counts, bias and window.
-void Trainer::update(const RouterShares& shares, StepRecord& record) {
+// A norm beyond kLargest has squares that float32 cannot hold.
+void Trainer::judge(StepRecord& record) {
+  constexpr double kLargest = 1e18;
   record.grad_norm = optimizer_->gradient_norm(moving());
-  record.skipped = !std::isfinite(record.grad_norm) || !std::isfinite(record.loss);
-  state_.skips.count(record.skipped);
+  const bool finite = record.grad_norm < kLargest && std::isfinite(record.loss);
+  record.spike = finite && (state_.norms.stands_out(record.grad_norm, options_.spike) ||
+                            state_.losses.stands_out(record.loss, options_.spike));
+  record.skipped = !finite || record.spike;
+  state_.skips.count(record.skipped, record.spike);
+}
+
+// What is not finite, or stands out, stays out of weights, moments, counts, bias and window.
+void Trainer::update(const RouterShares& shares, StepRecord& record) {
+  judge(record);
   if (record.skipped) return;
   optimizer_->update(record.lr, record.grad_norm, moving(), model_->visibility());
   model_->refresh_values();
   if (schedule_->bias_moves(state_.step)) move_pool_bias(shares.f);
   state_.previous = shares.f;
-  state_.add_loss(record.loss);
+  if (schedule_->relocking() && record.stage == Stage::Full) add_shares(state_.shares, shares.f);
+  state_.losses.add(record.loss);
+  state_.norms.add(record.grad_norm);
 }
 
 void Trainer::move_pool_bias(const PerSlot& f) {
@@ -171,9 +220,18 @@ std::optional<HeldOut> Trainer::evaluate_held_out() {
   return result;
 }
 
-void Trainer::open_all() {
-  if (model_->is_moue() && model_->pool().state != PoolState::Relocked)
-    set_visibility(open_visibility(model_->pool()));
+void Trainer::finish_pool() {
+  if (!model_->is_moue() || model_->pool().state == PoolState::Relocked) return;
+  set_visibility(state_.kept.empty() ? open_visibility(model_->pool()) : relocked(state_.kept, 1));
+}
+
+std::optional<OpeningEffect> Trainer::opening_effect() {
+  if (!state_.opening || (!held_out_.defined() && options_.calibrate.tokens == 0))
+    return std::nullopt;
+  const int64_t most = std::max<int64_t>(1, options_.calibrate.tokens / options_.length);
+  const at::Tensor windows =
+      held_out_.defined() ? held_out_ : windows_of(data_->tokens(), options_.length, most);
+  return effect_of_opening(*model_, windows, options_.micro_batch);
 }
 
 void Trainer::require_room(const std::filesystem::path& out) const {
@@ -186,6 +244,8 @@ std::filesystem::path Trainer::save(const std::filesystem::path& out,
   pool.calibrated = calibrated_;
   if (pool.state != PoolState::Relocked)
     pool.state = all_open(model_->visibility()) ? PoolState::Trained : PoolState::Opened;
+  if (!state_.kept.empty() && model_->visibility() == relocked(state_.kept, 1))
+    pool.state = PoolState::Relocked;
   return StepWriter{*model_, source_, *optimizer_, recipe}.write(out, state_, pool);
 }
 

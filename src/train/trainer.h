@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 
+#include "model/opening.h"
 #include "moue/checkpoint.h"
 #include "moue/model.h"
 #include "moue/train.h"
@@ -24,15 +26,21 @@ class Trainer {
 
   /// The first stage, for a closed pool that was never calibrated.
   void calibrate_if_new();
+  /// What opening everything would do to a closed pool, on held-out tokens (else on those of the
+  /// calibration); nothing where nothing opens.
+  std::optional<OpeningEffect> opening_effect();
   /// Masters, moments and state of the step the model was opened from.
   void restore(const std::filesystem::path& step);
+  /// For tests: called between backward and the judgement of the step; may change what it sees.
+  std::function<void(int64_t step, std::vector<Parameter>& parameters, double& loss)> tamper;
+
   /// One optimizer step: forward, backward, update or skip, pool bias.
   StepRecord step();
   bool done() const { return state_.step >= options_.steps; }
   /// Held-out loss as the model is now; nothing without held-out tokens.
   std::optional<HeldOut> evaluate_held_out();
-  /// What a finished pool looks like: every slot open.
-  void open_all();
+  /// What a finished pool looks like: every slot open, or relocked.
+  void finish_pool();
   /// Throws Error where `out` has no room for one step.
   void require_room(const std::filesystem::path& out) const;
   /// Writes out/step-XXXXXX and returns it.
@@ -48,6 +56,9 @@ class Trainer {
   void start();
   Moving moving() const;
   StepSettings settings() const;
+  void set_moving();
+  void set_slots();
+  void judge(StepRecord& record);
   void set_visibility(const Visibility& visibility);
   void update(const RouterShares& shares, StepRecord& record);
   void move_pool_bias(const PerSlot& f);
@@ -62,6 +73,7 @@ class Trainer {
   TrainState state_;
   BalanceTarget target_;
   bool calibrated_ = false;
+  int64_t num_moving_ = -1;  ///< what the model was told last
 };
 
 }  // namespace moue

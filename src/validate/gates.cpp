@@ -38,7 +38,8 @@ void validate_model(const Checkpoint& original, const Checkpoint& result,
   set_threads(options.threads);
   const ModelSpec spec = family_of(original.config()).spec(original.config());
   const std::string dtype = dtype_name_of(options, original);
-  GateRun run{original, result, options, {}, windows_for(options, spec.vocabulary)};
+  const at::Tensor windows = windows_for(options, spec.vocabulary);
+  GateRun run{original, result, options, {}, windows};
   run.how.dtype = scalar_type(dtype);
   run.how.device = device_of(options.device);
   run.how.memory =

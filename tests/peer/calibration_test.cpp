@@ -82,6 +82,7 @@ class Routers : public Model {
   at::Tensor pool_bias() override { return {}; }
   std::vector<Parameter>& parameters() override { return parameters_; }
   void zero_grad() override {}
+  void set_moving(const std::function<bool(const Parameter&)>&) override {}
   void refresh_values() override {}
 
   RouterInputs inputs(int64_t layer) const {

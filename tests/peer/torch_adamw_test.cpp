@@ -23,6 +23,7 @@ double difference(double our_decay, double our_lr_factor, double our_beta2) {
   ours.name = "w";
   ours.disk.push_back({"w", 0, {37, 11}, Dtype::F32, {}});
   ours.master = start.clone();
+  ours.value = ours.master;
   ours.grad = at::zeros_like(start);
   std::vector<Parameter> parameters = {ours};
   Optimizer optimizer(parameters, {.weight_decay = our_decay, .beta2 = our_beta2, .clip = 0});

@@ -10,6 +10,8 @@
 #include "support/scratch.h"
 #include "support/tolerances.h"
 
+#include <algorithm>
+#include <bit>
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
@@ -148,7 +150,7 @@ TEST_CASE("schedules agree with the reference") {
     const int64_t start = table["start"], end = table["end"];
     for (size_t i = 0; i < table["steps"].size(); ++i) {
       const int64_t step = table["steps"][i];
-      for (const char* kind : {"distance", "logit", "psr"}) {
+      for (const std::string kind : {"distance", "logit", "psr", "step"}) {
         const Visibility m = visibility_at(pool, schedule_of(kind), step, start, end, 5);
         for (size_t layer = 0; layer < m.size(); ++layer) {
           INFO(name << " " << kind << " step " << step << " layer " << layer);
@@ -162,7 +164,8 @@ TEST_CASE("schedules agree with the reference") {
                   tolerance::kGolden);
           } else {
             CHECK(sum(foreign) == wanted.get<double>());
-            CHECK(num_open(static_cast<int64_t>(foreign.size()), step, start, end) ==
+            const auto count = kind == "psr" ? num_open : num_open_by_thirds;
+            CHECK(count(static_cast<int64_t>(foreign.size()), step, start, end) ==
                   wanted.get<int64_t>());
             CHECK(std::all_of(foreign.begin(), foreign.end(),
                               [](double v) { return v == 0 || v == 1; }));
@@ -206,16 +209,102 @@ TEST_CASE("psr opens the smallest draws of (step, layer, slot) under the seed") 
   }
 }
 
+TEST_CASE("step opens a third of the slots, two thirds, then all") {
+  for (const int64_t foreign : {0, 1, 5, 24, 100}) {
+    CHECK(num_open_by_thirds(foreign, 9, 10, 50) == 0);
+    CHECK(num_open_by_thirds(foreign, 10, 10, 50) == foreign / 3);
+    CHECK(num_open_by_thirds(foreign, 29, 10, 50) == foreign / 3);
+    CHECK(num_open_by_thirds(foreign, 30, 10, 50) == 2 * foreign / 3);
+    CHECK(num_open_by_thirds(foreign, 49, 10, 50) == 2 * foreign / 3);
+    CHECK(num_open_by_thirds(foreign, 50, 10, 50) == foreign);
+  }
+}
+
+TEST_CASE("psr on an aligned topology opens the number of slots of ReXMoE at every step") {
+  const Pool pool = read_pool(golden_config("aligned"));
+  for (int64_t step = 0; step < 60; ++step) {
+    const Visibility m = visibility_at(pool, Schedule::Psr, step, 10, 50, 3);
+    for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
+      // N_t = N + floor((t - t_s) (R - 1) N / (t_e - t_s)), of R layers with N experts each.
+      const auto all = static_cast<int64_t>(pool.slots[layer].size());
+      const int64_t N = pool.experts_per_layer, t = std::clamp<int64_t>(step, 10, 50);
+      CHECK(sum(m[layer]) == static_cast<double>(N + (t - 10) * (all - N) / 40));
+    }
+  }
+}
+
+namespace {
+
+// The smallest set of foreign slots whose choices, with the home slots', reach `cover`, by trying
+// all sets.
+int64_t fewest(const std::vector<double>& f, int64_t home, double cover) {
+  const int64_t foreign = static_cast<int64_t>(f.size()) - home;
+  int64_t best = foreign;
+  for (int64_t set = 0; set < (int64_t{1} << foreign); ++set) {
+    double held = std::accumulate(f.begin(), f.begin() + home, 0.0);
+    for (int64_t i = 0; i < foreign; ++i) held += (set >> i & 1) ? f[home + i] : 0.0;
+    if (held >= cover - 1e-12) best = std::min<int64_t>(best, std::popcount(uint64_t(set)));
+  }
+  return best;
+}
+
+}  // namespace
+
+TEST_CASE("relocking covers a layer's choices with the fewest slots, by brute force") {
+  const Pool pool = read_pool(golden_config("half_staggered"));
+  const int64_t N = pool.experts_per_layer;
+  int64_t closed = 0, tried = 0;
+  for (uint32_t trial = 0; trial < 20; ++trial) {
+    std::vector<std::vector<double>> f;
+    for (size_t layer = 0; layer < pool.slots.size(); ++layer) {
+      std::vector<double>& row = f.emplace_back();
+      for (uint32_t slot = 0; slot < pool.slots[layer].size(); ++slot) {
+        const double u =
+            philox(trial, {slot, static_cast<uint32_t>(layer), 0, 0})[0] / 4294967296.0;
+        row.push_back(u * u * u);
+      }
+      const double total = sum(row);
+      for (double& share : row) share /= total;
+    }
+    for (const double cover : {0.5, 0.95, 0.99}) {
+      const Visibility kept = kept_slots(pool, f, cover);
+      for (size_t layer = 0; layer < kept.size(); ++layer) {
+        double held = 0;
+        for (size_t slot = 0; slot < kept[layer].size(); ++slot)
+          held += kept[layer][slot] * f[layer][slot];
+        CHECK(held >= cover);
+        const auto foreign = static_cast<int64_t>(sum(kept[layer])) - N;
+        CHECK(std::all_of(kept[layer].begin(), kept[layer].begin() + N,
+                          [](double m) { return m == 1; }));
+        CHECK(foreign == fewest(f[layer], N, cover));
+        closed += static_cast<int64_t>(kept[layer].size()) - N - foreign;
+        ++tried;
+      }
+    }
+  }
+  CHECK(closed > tried);  // there was something to close
+}
+
+TEST_CASE("what relocking does not keep fades and closes") {
+  const Visibility kept = {{1, 1, 1, 0}, {1, 1, 0, 0}};
+  CHECK(relocked(kept, 0) == Visibility{{1, 1, 1, 1}, {1, 1, 1, 1}});
+  CHECK(relocked(kept, 0.5)[1][3] == Approx(0.5));
+  CHECK(relocked(kept, 0.25)[0][3] == Approx(0.8535533906));
+  CHECK(relocked(kept, 1) == kept);
+}
+
 TEST_CASE("schedules that open at once, or not yet") {
   const Pool pool = read_pool(golden_config("half_staggered"));
-  for (Schedule kind : {Schedule::Distance, Schedule::Psr, Schedule::Logit}) {
+  for (Schedule kind : {Schedule::Distance, Schedule::Psr, Schedule::Step, Schedule::Logit}) {
     CHECK(visibility_at(pool, kind, 9, 10, 10, 0) == closed_visibility(pool));
     CHECK(visibility_at(pool, kind, 10, 10, 10, 0) == open_visibility(pool));
-    CHECK(visibility_at(pool, kind, 10, 10, 50, 0) == closed_visibility(pool));
+    // step: a third at once.
+    const bool closed = visibility_at(pool, kind, 10, 10, 50, 0) == closed_visibility(pool);
+    CHECK(closed == (kind != Schedule::Step));
     CHECK(visibility_at(pool, kind, 50, 10, 50, 0) == open_visibility(pool));
     CHECK(visibility_at(pool, kind, 30, 10, 50, 0) != closed_visibility(pool));
   }
-  CHECK(contains(message_of([] { schedule_of("step"); }),
-                 "open.schedule is 'step', wanted one of: distance, psr, logit"));
+  CHECK(contains(message_of([] { schedule_of("steps"); }),
+                 "open.schedule is 'steps', wanted one of: distance, psr, step, logit"));
   CHECK(to_string(Schedule::Psr) == "psr");
 }

@@ -3,6 +3,7 @@
 
 #include "support/tolerances.h"
 #include "train/optimizer.h"
+#include "train/skips.h"
 
 #include <cmath>
 #include <limits>
@@ -117,15 +118,95 @@ TEST_CASE("the norm of the gradient shows what is not finite", "[optimizer]") {
   }
 }
 
-TEST_CASE("twenty skipped steps in a row are hopeless", "[optimizer]") {
+TEST_CASE("a group has its own rate and decay, and starts at its step", "[optimizer]") {
+  std::vector<Parameter> parameters = one_of_each();
+  for (Parameter& parameter : parameters) {
+    parameter.grad.fill_(1.0);
+    parameter.disk[0].slice.rows = parameter.value.numel();
+    parameter.disk[0].slice.columns = 1;
+  }
+  TrainOptions options;
+  options.groups = {{"*.weight", 2.0, -1, false, 0},
+                    {"lm_head.*", 3.0, 0.25, false, 0},  // the last match decides
+                    {"experts", 1.0, -1, false, 5}};
+  Optimizer optimizer(parameters, {.weight_decay = 0, .clip = 0}, groups_of(parameters, options));
+  const Moving before{true, true, 4}, after{true, true, 5};
+  CHECK_FALSE(optimizer.moves(parameters[2], before));
+  CHECK(optimizer.moves(parameters[2], after));
+  const double all = optimizer.gradient_norm(after), some = optimizer.gradient_norm(before);
+  CHECK(all * all - some * some == Approx(30));  // the elements of the experts
+  optimizer.update(0.1, 1, before, kOneClosed);
+  CHECK(farthest(parameters[0].master, 2 - 0.3 - 0.3 * 0.25 * 2) < 1e-5);
+  CHECK(farthest(parameters[1].master, 2 - 0.2) < 1e-5);
+  CHECK(farthest(parameters[2].master, 2) == 0);
+  CHECK(farthest(parameters[4].master, 2 - 0.1) < 1e-5);
+  CHECK(optimizer.moments()[2].updates == 0);
+  optimizer.update(0.1, 1, after, kOneClosed);
+  CHECK(farthest(parameters[2].master, 2 - 0.1) < 1e-5);
+}
+
+TEST_CASE("two rates within one tensor in memory", "[optimizer]") {
+  std::vector<Parameter> parameters = {make("qkv", ParameterKind::Matrix, {5, 3})};
+  parameters[0].grad.fill_(1.0);
+  parameters[0].disk = {{"q", 0, {2, 3}, Dtype::F32, {}}, {"k", 6, {3, 3}, Dtype::F32, {}}};
+  parameters[0].disk[0].slice.rows = 2;
+  parameters[0].disk[1].slice.rows = 3;
+  for (DiskTensor& disk : parameters[0].disk) disk.slice.columns = 3;
+  TrainOptions options;
+  options.groups = {{"k", 4.0, -1, false, 0}};
+  Optimizer optimizer(parameters, {.weight_decay = 0, .clip = 0}, groups_of(parameters, options));
+  optimizer.update(0.1, 1, {}, {});
+  CHECK(farthest(parameters[0].master.narrow(0, 0, 2), 1.9) < 1e-5);
+  CHECK(farthest(parameters[0].master.narrow(0, 2, 3), 1.6) < 1e-5);
+
+  options.groups[0].start_step = 7;
+  std::string message;
+  try {
+    groups_of(parameters, options);
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  CHECK_THAT(message, Catch::Contains("qkv would start at steps 0 and 7"));
+}
+
+TEST_CASE("patterns", "[optimizer]") {
+  CHECK(matches("*.experts.*.w1.weight", "model.layers.0.mlp.experts.31.w1.weight"));
+  CHECK(matches("*", ""));
+  CHECK(matches("a*b*c", "a-b-b-c"));
+  CHECK(matches("layer.?", "layer.7"));
+  CHECK_FALSE(matches("layer.?", "layer.17"));
+  CHECK_FALSE(matches("a*b", "a-b-c"));
+  CHECK_FALSE(matches("", "a"));
+  CHECK_FALSE(matches("moue.*", "model.norm.weight"));
+}
+
+TEST_CASE("the window judges by its median and takes no infinities", "[optimizer]") {
+  Window window;
+  for (size_t i = 0; i + 1 < Window::kLeast; ++i) window.add(1.0 + 0.01 * static_cast<double>(i));
+  CHECK_FALSE(window.stands_out(1e9, 5));  // too little to judge by
+  window.add(1.0);
+  CHECK(window.stands_out(10, 5));
+  CHECK_FALSE(window.stands_out(4, 5));
+  CHECK_FALSE(window.stands_out(10, 0));  // off
+  const double mean = window.mean();
+  window.add(std::numeric_limits<double>::quiet_NaN());
+  window.add(std::numeric_limits<double>::infinity());
+  CHECK(window.mean() == mean);
+  for (int i = 0; i < 200; ++i) window.add(2.0);
+  CHECK(window.values.size() == Window::kSize);
+  CHECK_FALSE(window.stands_out(9, 5));
+  CHECK(window.stands_out(11, 5));
+}
+
+TEST_CASE("skips are counted in all and in a row", "[optimizer]") {
   Skips skips;
-  for (int i = 0; i < 19; ++i) skips.count(true);
-  CHECK_FALSE(skips.hopeless());
-  skips.count(false);
+  for (int i = 0; i < 19; ++i) skips.count(true, i < 4);
+  CHECK(skips.in_a_row == 19);
+  skips.count(false, false);
   CHECK(skips.in_a_row == 0);
-  for (int i = 0; i < 20; ++i) skips.count(true);
-  CHECK(skips.hopeless());
-  CHECK(skips.total == 39);
+  skips.count(true, false);
+  CHECK(skips.total == 20);
+  CHECK(skips.spikes == 4);
 }
 
 }  // namespace moue

@@ -52,8 +52,45 @@ TEST_CASE("an unknown key stops the run with its line and the nearest key", "[un
         "docs/recipe.md");
   CHECK(has(fault_of("[trian]\nsteps = 10\n"), "line 1: no table 'trian', nearest is 'train'"));
   CHECK(has(fault_of("topology = 'aligned'\n"), "no key 'topology', nearest is 'plan.topology'"));
-  CHECK(has(fault_of("[[train.groups]]\npattern = 'x'\n"), "line 1: no key 'train.groups'"));
+  CHECK(has(fault_of("[[train.group]]\npattern = 'x'\n"),
+            "line 1: no table 'train.group', nearest is 'train.groups'"));
   CHECK(has(fault_of("zzzzzzzzzz = 1\n"), "line 1: no key 'zzzzzzzzzz'; all keys"));
+}
+
+TEST_CASE("rows of a list of tables", "[unit][recipe]") {
+  const std::string text =
+      "[train]\nfreeze = ['*.experts.*', 'a\"b']\n"
+      "[[train.groups]]\npattern = 'moue.*'\nlr_multiplier = 3\n"
+      "[[train.groups]]\npattern = 'lm_head*'\nfrozen = true\nstart_step = 7\n";
+  const Recipe recipe = parse_recipe(text, "a.toml");
+  CHECK(recipe.train.freeze == std::vector<std::string>{"*.experts.*", "a\"b"});
+  REQUIRE(recipe.train.groups.size() == 2);
+  CHECK(recipe.train.groups[0].pattern == "moue.*");
+  CHECK(recipe.train.groups[0].lr_multiplier == 3.0);
+  CHECK(recipe.train.groups[0].weight_decay == -1);
+  CHECK_FALSE(recipe.train.groups[0].frozen);
+  CHECK(recipe.train.groups[1].lr_multiplier == 1.0);
+  CHECK(recipe.train.groups[1].frozen);
+  CHECK(recipe.train.groups[1].start_step == 7);
+  const std::string once = resolved(recipe, "train");
+  CHECK(has(once, "[[train.groups]]\npattern = \"lm_head*\""));
+  CHECK(resolved(parse_recipe(once, "resolved"), "train") == once);
+  CHECK(parse_recipe(once, "resolved").train.freeze == recipe.train.freeze);
+  CHECK_FALSE(has(resolved(Recipe(), "train"), "groups"));
+
+  CHECK(has(fault_of("[[train.groups]]\nlr_multiplier = 3\n"),
+            "line 1: a row of 'train.groups' has no pattern"));
+  CHECK(
+      has(fault_of("[[train.groups]]\npattern = 'x'\nlr_multiplyer = 3\n"),
+          "line 3: no key 'train.groups.lr_multiplyer', nearest is 'train.groups.lr_multiplier'"));
+  CHECK(has(fault_of("[[train.groups]]\npattern = 3\n"),
+            "line 2: 'train.groups.pattern' is 3, wanted PATTERN"));
+  CHECK(has(fault_of("[train]\ngroups = 3\n"),
+            "'train.groups' is no list of tables, wanted [[train.groups]]"));
+  CHECK(has(fault_of("[train]\nfreeze = [1, 'a']\n"),
+            "is a list of something else, wanted a list of strings"));
+  CHECK(command({"train", "m", "--out", "o", "--tokens", "t", "--freeze", "a*", "--freeze", "b"})
+            .train.freeze == std::vector<std::string>{"a*", "b"});
 }
 
 TEST_CASE("all faults of a file are reported at once", "[unit][recipe]") {
@@ -267,8 +304,13 @@ TEST_CASE("every knob survives the way to text and back", "[unit][recipe]") {
     if (auto* const* path = std::get_if<fs::path*>(&field)) **path = "odd \"name\"\\\n\t.bin";
     if (auto* const* list = std::get_if<std::vector<double>*>(&field))
       **list = {1.0 / 3.0, 0.1 + 0.2};
+    if (auto* const* words = std::get_if<std::vector<std::string>*>(&field))
+      **words = {"odd \"name\"\\", "*"};
   }
-  const Recipe back = parse_recipe(resolved(recipe, ""), "resolved");
+  recipe.train.groups = {recipe.group};
+  Recipe back = parse_recipe(resolved(recipe, ""), "resolved");
+  REQUIRE(back.train.groups.size() == 1);
+  back.group = back.train.groups[0];
   CHECK(back.given.size() == knobs().size());
   for (const Knob& knob : knobs()) {
     INFO(knob.key);
@@ -312,8 +354,9 @@ TEST_CASE("help names every flag of a verb and shows examples", "[unit][recipe]"
     CHECK(has(help, "Examples:"));
     CHECK(has(help, "--recipe"));
     for (const Knob& knob : knobs()) {
-      if (knob.key.starts_with(std::string(verb) + ".") && knob.key != "train.model" &&
-          knob.key != "validate.result") {
+      const bool is_flag =
+          !knob.in_row && knob.key != "train.model" && knob.key != "validate.result";
+      if (knob.key.starts_with(std::string(verb) + ".") && is_flag) {
         CHECK(has(help, "--" + std::string(knob.flag())));
       }
     }

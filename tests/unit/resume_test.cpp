@@ -3,8 +3,13 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
+#include <fmt/format.h>
 
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "moue/checkpoint.h"
 #include "moue/pool.h"
 #include "moue/safetensors.h"
 #include "support/torch_pico.h"
@@ -57,6 +62,26 @@ bool has_weights(const std::vector<std::string>& files) {
                      [](const std::string& file) { return file.starts_with("model-00001"); });
 }
 
+// As change_tensors, for float64.
+void change_f64(const fs::path& file,
+                const std::function<void(const std::string&, std::vector<double>&)>& change) {
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<TensorView> views;
+  const SafetensorsFile old(file);
+  for (const TensorInfo& tensor : old.tensors()) {
+    bytes.push_back(old.read(tensor));
+    if (tensor.dtype == Dtype::F64) {
+      std::vector<double> values(tensor.bytes / sizeof(double));
+      std::memcpy(values.data(), bytes.back().data(), tensor.bytes);
+      change(tensor.name, values);
+      std::memcpy(bytes.back().data(), values.data(), tensor.bytes);
+    }
+    views.push_back({tensor.name, tensor.dtype, tensor.shape, bytes.back()});
+  }
+  fs::remove(file);
+  write_safetensors(file, views);
+}
+
 void zero(const std::string&, std::vector<float>& values) {
   std::fill(values.begin(), values.end(), 0.0f);
 }
@@ -79,8 +104,99 @@ TEST_CASE("10 steps, a fresh process and 10 steps are 20 steps, bit for bit", "[
   resume_in_fresh_process(stopped.run.scratch.path());
   CHECK(differing_files(stopped.whole / "step-000020", stopped.half / "step-000020") == kNone);
   CHECK(journal_lines(stopped.whole) == journal_lines(stopped.half));
-  CHECK(journal_lines(stopped.whole).size() == 20 + 5);  // steps, held-out losses
+  CHECK(journal_lines(stopped.whole).size() == 20 + 5 + 1);  // held-out losses, effect of opening
   CHECK(file_text(stopped.half / "latest") == "step-000020\n");
+}
+
+// Trajectory, opening with draws, all open, closing again, closed; a group that starts late.
+TrainOptions through_all_stages(TrainOptions options, const std::string& dtype) {
+  options.dtype = dtype;
+  options.steps = 100;
+  options.batch = 2;
+  options.schedule = "wsd";
+  options.rewarm = 4;
+  options.open = {"psr", 0.1, 0.4};
+  options.relock = {0.6, 0.8, 0.9};
+  options.groups = {{"*self_attn*", 0.5, 0.0, false, 55}};
+  options.eval_every = 25;
+  return options;
+}
+
+TEST_CASE("stages child", "[.]") {
+  const fs::path scratch = std::getenv("MOUE_TEST_RUN");
+  TrainOptions options = PicoRun().options;
+  options.tokens = scratch / "train.u16";
+  options.held_out = scratch / "held_out.u16";
+  options = through_all_stages(options, std::getenv("MOUE_TEST_DTYPE"));
+  options.resume = true;
+  options.stop_after = std::stoll(std::getenv("MOUE_TEST_STOP"));
+  train_model(scratch / "model", scratch / "parts", options);
+}
+
+TEST_CASE("stopped in every stage and resumed by fresh processes: the same 100 steps", "[resume]") {
+  const std::string dtype = GENERATE("float32", "bfloat16");
+  PicoRun run;
+  TrainOptions options = through_all_stages(run.options, dtype);
+  train_model(run.model, run.out("whole"), options);
+  std::string stages;
+  for (const std::string& line : journal_lines(run.out("whole"))) {
+    const std::string stage = nlohmann::json::parse(line)["stage"];
+    if (!stages.ends_with(stage)) stages += " " + stage;
+  }
+  CHECK(stages == " calibrate warmup open full relock");
+  CHECK(read_pool(open_checkpoint(run.out("whole") / "step-000100").config()).state ==
+        PoolState::Relocked);
+
+  options.stop_after = 3;
+  train_model(run.model, run.out("parts"), options);
+  ::setenv("MOUE_TEST_RUN", run.scratch.path().c_str(), 1);
+  ::setenv("MOUE_TEST_DTYPE", dtype.c_str(), 1);
+  const std::string self = fs::read_symlink("/proc/self/exe").string();
+  for (const char* stop : {"10", "25", "39", "50", "60", "70", "90", "0"}) {
+    ::setenv("MOUE_TEST_STOP", stop, 1);
+    REQUIRE(std::system(("'" + self + "' 'stages child' > /dev/null").c_str()) == 0);
+  }
+  ::unsetenv("MOUE_TEST_RUN");
+  CHECK(differing_files(run.out("whole") / "step-000100", run.out("parts") / "step-000100") ==
+        kNone);
+  CHECK(journal_lines(run.out("whole")) == journal_lines(run.out("parts")));
+}
+
+TEST_CASE("leaving out running shares or the slots that stay is noticed", "[resume]") {
+  PicoRun run;
+  TrainOptions options = through_all_stages(run.options, "float32");
+  options.steps = 40;
+  const std::string which = GENERATE("nothing", "shares", "kept");
+  train_model(run.model, run.out("whole"), options);
+  options.stop_after = which == "kept" ? 27 : 20;  // relocking: 24 to 32
+  train_model(run.model, run.out("half"), options);
+  const fs::path step = run.out("half") / fmt::format("step-{:06}", options.stop_after);
+  change_f64(step / "training" / "state.safetensors",
+             [&](const std::string& name, std::vector<double>& values) {
+               // As if other slots had been used, or others had been chosen to stay.
+               if (name.starts_with(which)) std::reverse(values.begin() + 5, values.end());
+             });
+  renew_manifest(step);
+  options.stop_after = 0;
+  options.resume = true;
+  train_model(run.model, run.out("half"), options);
+  const auto files =
+      differing_files(run.out("whole") / "step-000040", run.out("half") / "step-000040");
+  CHECK(has_weights(files) == (which != "nothing"));
+}
+
+TEST_CASE("leaving out the loss window is noticed", "[resume]") {
+  Stopped stopped;
+  const auto window = GENERATE("losses", "gradient_norms");
+  const fs::path file = stopped.step / "training" / "state.json";
+  auto json = nlohmann::ordered_json::parse(file_text(file));
+  REQUIRE(json[window].size() >= 5);
+  json[window] = nlohmann::ordered_json::array();
+  write_text(file, json.dump(1) + "\n");
+  const auto files = stopped.resumed();
+  CHECK(files.size() == 2);  // state.json, and the manifest that lists it
+  const bool shown = journal_lines(stopped.whole) != journal_lines(stopped.half);
+  CHECK(shown == (std::string(window) == "losses"));
 }
 
 TEST_CASE("nothing left out: the control of the tests below", "[resume]") {

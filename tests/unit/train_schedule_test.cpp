@@ -55,6 +55,59 @@ TEST_CASE("learning rate: constant, and no warm-up", "[schedule]") {
   CHECK(schedule.lr(99) == 0.4);
 }
 
+// Written out by hand: 20 steps, 4 of warm-up to 0.4, floor 0.04, the last quarter a cooldown.
+TEST_CASE("learning rate: every shape against a table", "[schedule]") {
+  struct Row {
+    std::string schedule, decay;
+    std::vector<std::pair<int64_t, double>> rates;
+  };
+  const std::vector<std::pair<int64_t, double>> warmup = {{0, 0.1}, {1, 0.2}, {2, 0.3}, {3, 0.4}};
+  const Row row = GENERATE(
+      Row{"constant", "linear", {{4, 0.4}, {12, 0.4}, {19, 0.4}}},
+      Row{"linear", "linear", {{4, 0.4}, {9, 0.28}, {14, 0.16}, {19, 0.04}}},
+      Row{"cosine", "linear", {{4, 0.4}, {9, 0.31}, {14, 0.13}, {19, 0.04}}},
+      Row{"wsd",
+          "linear",
+          {{4, 0.4}, {14, 0.4}, {15, 0.328}, {16, 0.256}, {17, 0.184}, {18, 0.112}, {19, 0.04}}},
+      Row{"wsd",
+          "1-sqrt",
+          {{14, 0.4},
+           {15, 0.2390031},
+           {16, 0.1723160},
+           {17, 0.1211452},
+           {18, 0.0780062},
+           {19, 0.04}}});
+  CAPTURE(row.schedule, row.decay);
+  TrainOptions options = options_of(20);
+  options.schedule = row.schedule;
+  options.decay = row.decay;
+  options.cooldown = 0.25;
+  const TrainSchedule schedule(options, pico_pool(), true);
+  for (const auto& rates : {warmup, row.rates}) {
+    for (const auto& [step, rate] : rates) {
+      CAPTURE(step);
+      CHECK(schedule.lr(step) == Approx(rate).epsilon(1e-6));
+    }
+  }
+}
+
+TEST_CASE("learning rate: it rises again where slots begin to open", "[schedule]") {
+  TrainOptions options = options_of(20);
+  options.schedule = "constant";
+  options.open = {"distance", 0.5, 0.8};
+  options.rewarm = 3;
+  TrainOptions control = options;
+  control.control = true;
+  for (const TrainSchedule& schedule :
+       {TrainSchedule(options, pico_pool(), true), TrainSchedule(control, pico_pool(), false)}) {
+    CHECK(schedule.lr(9) == 0.4);
+    CHECK(schedule.lr(10) == Approx(0.4 / 3));
+    CHECK(schedule.lr(11) == Approx(0.8 / 3));
+    CHECK(schedule.lr(12) == 0.4);
+  }
+  CHECK(TrainSchedule(options, pico_pool(), false).lr(10) == 0.4);  // nothing opens here
+}
+
 TEST_CASE("unset warm-ups are two per cent of the steps", "[schedule]") {
   TrainOptions options = options_of(500);
   options.warmup.reset();
