@@ -149,8 +149,8 @@ void rename_new(const std::filesystem::path& from, const std::filesystem::path& 
 /// files: not of one that fails.
 bool is_unable(int error);
 
-/// True where this process now holds `path`, open as `fd`, alone: it is locked and still has that
-/// name.
+/// True where this process now holds `path`, open as `fd`, alone: it is locked until `fd` closes
+/// and still has that name.
 bool lock_partial(const Descriptor& fd, const std::filesystem::path& path);
 
 }  // namespace moue

@@ -1,13 +1,17 @@
 // train: the whole run, from the checks before the first byte to the report.
 #include "train/loop.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
+#include "core/disk.h"
 #include "core/files.h"
 #include "core/stop.h"
+#include "core/text.h"
 #include "core/tree.h"
 #include "moue/error.h"
 #include "moue/log.h"
@@ -24,7 +28,14 @@ namespace {
 class Output {
  public:
   Output(fs::path directory, bool exists) : directory_(std::move(directory)), keep_(exists) {
-    make_directories(directory_, "train");
+    keep_ |= make_directories(directory_, "train").empty();
+    lock_ = Descriptor(disk::open(directory_, O_RDONLY | O_DIRECTORY));
+    if (lock_.get() < 0) {
+      fail_disk("train", "{} cannot be opened: {}", directory_.string(), error_text(errno));
+    }
+    if (!lock_partial(lock_, directory_)) {
+      fail("train", "{} is being written by another run; name another --out", directory_.string());
+    }
   }
   ~Output() {
     if (!keep_) remove_tree(directory_);
@@ -35,6 +46,7 @@ class Output {
 
  private:
   fs::path directory_;
+  Descriptor lock_;
   bool keep_;
 };
 

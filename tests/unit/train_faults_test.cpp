@@ -2,6 +2,7 @@
 // process. The step is then not there, the old one, or the new one, and the next save completes.
 #include "support/torch_test.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>
@@ -12,6 +13,7 @@
 #include "support/files.h"
 #include "support/torch_pico.h"
 #include "train/checkpoint.h"
+#include "train/loop.h"
 #include "train/trainer.h"
 
 namespace moue {
@@ -128,6 +130,25 @@ void check_all(bool replaces, uint64_t step) {
 }
 
 }  // namespace
+
+TEST_CASE("two runs do not write into one directory", "[train]") {
+  PicoRun run;
+  run.options.steps = 2;
+  run.options.calibrate.tokens = 0;
+  run.options.stop_after = 1;
+  const fs::path out = run.out("out");
+  train_model(run.model, out, run.options);
+  const Contents before = contents(out);
+  run.options.resume = true;
+  {
+    const Descriptor other(disk::open(out, O_RDONLY | O_DIRECTORY));
+    REQUIRE(lock_partial(other, out));
+    CHECK(error_of([&] { train_model(run.model, out, run.options); }) ==
+          "[train] " + out.native() + " is being written by another run; name another --out");
+    CHECK((contents(out) == before));
+  }
+  CHECK(error_of([&] { train_model(run.model, out, run.options); }) == "");
+}
 
 TEST_CASE("every file call of a saved step", "[faults]") { check_all(GENERATE(false, true), 5); }
 
