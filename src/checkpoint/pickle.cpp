@@ -2,10 +2,10 @@
 #include "checkpoint/pickle.h"
 
 #include "checkpoint/pickle_names.h"
+#include "checkpoint/pickle_values.h"
 #include "core/text.h"
 #include "moue/error.h"
 
-#include <array>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -13,58 +13,13 @@
 namespace moue {
 namespace {
 
-constexpr size_t kMostRank = 16;
-
-enum class Kind : uint8_t {
-  None,
-  Bool,
-  Int,
-  Float,
-  Text,
-  Tuple,
-  List,
-  Dict,
-  OrderedDict,
-  Global,
-  Storage,
-  Tensor,
-};
-
-constexpr std::string_view name_of(Kind kind) {
-  constexpr std::array<std::string_view, 12> kNames = {
-      "None",   "a bool", "an int",         "a float",  "a text",    "a tuple",
-      "a list", "a dict", "an OrderedDict", "a global", "a storage", "a tensor"};
-  return kNames[static_cast<size_t>(kind)];
-}
-
-// 16 bytes, whatever it is: text lies in the pickle, what holds others in a list of its kind.
-struct Value {
-  Kind kind = Kind::None;
-  uint32_t count = 0;  // of a text's bytes, a tuple's members
-  int64_t data = 0;    // number; where a text or tuple begins; which dict, global, storage, tensor
-};
-
-struct Item {
-  int64_t dict;
-  Value key, value;
-};
-
-struct Storage {
-  std::string_view key;
-  const PickleGlobal* type;
-  int64_t elements;
-};
-
-struct Tensor {
-  Storage storage;
-  Dtype dtype;
-  int64_t offset;
-  Value shape, strides;
-};
+using namespace pickle;
 
 class Unpickler {
  public:
-  Unpickler(std::string_view bytes, const std::string& file) : bytes_(bytes), file_(file) {}
+  Unpickler(std::string_view bytes, const std::string& file) : bytes_(bytes), file_(file) {
+    heap_.bytes = bytes;
+  }
 
   std::vector<PickledTensor> read() {
     if (bytes_.size() > kMostPickleBytes) {
@@ -78,7 +33,7 @@ class Unpickler {
     }
     if (at_ != bytes_.size()) refuse("{} follow the pickle", counted(bytes_.size() - at_, "byte"));
     if (stack_.size() != 1 || !marks_.empty()) refuse("the pickle ends with more than one value");
-    return tensors_of(stack_[0]);
+    return tensors_of(heap_, stack_[0], file_);
   }
 
  private:
@@ -109,14 +64,6 @@ class Unpickler {
     const std::string_view line = bytes_.substr(at_, end - at_);
     at_ = end + 1;
     return line;
-  }
-
-  std::string_view text(Value value) const {
-    return bytes_.substr(static_cast<size_t>(value.data), value.count);
-  }
-
-  std::span<const Value> members(Value tuple) const {
-    return std::span(members_).subspan(static_cast<size_t>(tuple.data), tuple.count);
   }
 
   // ---- the stack
@@ -276,8 +223,9 @@ class Unpickler {
 
   void push_tuple(size_t count) {
     if (stack_.size() - floor() < count) refuse("{} finds no value", opcode_text(opcode_));
-    const size_t begin = members_.size();
-    members_.insert(members_.end(), stack_.end() - static_cast<ptrdiff_t>(count), stack_.end());
+    const size_t begin = heap_.members.size();
+    heap_.members.insert(heap_.members.end(), stack_.end() - static_cast<ptrdiff_t>(count),
+                         stack_.end());
     stack_.resize(stack_.size() - count);
     push(Kind::Tuple, static_cast<int64_t>(begin), static_cast<uint32_t>(count));
   }
@@ -316,7 +264,7 @@ class Unpickler {
       refuse("{} sets items of {}", opcode_text(opcode_), name_of(dict.kind));
     }
     for (size_t i = first; i < stack_.size(); i += 2) {
-      items_.push_back({dict.data, stack_[i], stack_[i + 1]});
+      heap_.items.push_back({dict.data, stack_[i], stack_[i + 1]});
     }
     stack_.resize(first);
   }
@@ -342,12 +290,12 @@ class Unpickler {
   void push_storage() {
     const Value id = pop();
     if (id.kind == Kind::Tuple && id.count == 5) {
-      const auto parts = members(id);
+      const auto parts = heap_.members_of(id);
       const PickleGlobal* type = global(parts[1]);
-      if (parts[0].kind == Kind::Text && text(parts[0]) == "storage" && type != nullptr &&
+      if (parts[0].kind == Kind::Text && heap_.text(parts[0]) == "storage" && type != nullptr &&
           type->is_storage() && parts[2].kind == Kind::Text && parts[4].kind == Kind::Int) {
-        storages_.push_back({text(parts[2]), type, parts[4].data});
-        return push(Kind::Storage, static_cast<int64_t>(storages_.size() - 1));
+        heap_.storages.push_back({heap_.text(parts[2]), type, parts[4].data});
+        return push(Kind::Storage, static_cast<int64_t>(heap_.storages.size() - 1));
       }
     }
     refuse("the pickle has a persistent id that is no storage of tensors");
@@ -359,7 +307,7 @@ class Unpickler {
     if (called == nullptr || arguments.kind != Kind::Tuple) {
       refuse("REDUCE calls {} with {}", name_of(function.kind), name_of(arguments.kind));
     }
-    const auto given = members(arguments);
+    const auto given = heap_.members_of(arguments);
     switch (called->use) {
       case PickleGlobal::Use::OrderedDict:
         if (given.empty()) return push(Kind::OrderedDict, num_dicts_++);
@@ -397,13 +345,13 @@ class Unpickler {
       refuse("{} is called with something else than a storage, its offset, shape and strides",
              full_name(called));
     }
-    const Storage& storage = storages_[static_cast<size_t>(given[0].data)];
+    const Storage& storage = heap_.storages[static_cast<size_t>(given[0].data)];
     if (!has_dtype && storage.type->use == PickleGlobal::Use::StorageOfBytes) {
       refuse("{} is called with a storage without a dtype", full_name(called));
     }
-    tensors_.push_back({storage, has_dtype ? dtype->dtype : storage.type->dtype, given[1].data,
-                        given[2], given[3]});
-    push(Kind::Tensor, static_cast<int64_t>(tensors_.size() - 1));
+    heap_.tensors.push_back({storage, has_dtype ? dtype->dtype : storage.type->dtype, given[1].data,
+                             given[2], given[3]});
+    push(Kind::Tensor, static_cast<int64_t>(heap_.tensors.size() - 1));
   }
 
   // torch's state dicts carry their modules' versions as an attribute: read over.
@@ -414,67 +362,6 @@ class Unpickler {
            name_of(state.kind), name_of(top().kind));
   }
 
-  // ---- the result
-
-  std::vector<int64_t> integers(Value tuple, std::string_view name, const char* what) const {
-    if (tuple.count > kMostRank) {
-      refuse("tensor {} has {} dimensions, wanted at most {}", in_quotes(name), tuple.count,
-             kMostRank);
-    }
-    std::vector<int64_t> numbers;
-    for (const Value& value : members(tuple)) {
-      if (value.kind != Kind::Int) {
-        refuse("tensor {}: its {} holds {}", in_quotes(name), what, name_of(value.kind));
-      }
-      numbers.push_back(value.data);
-    }
-    return numbers;
-  }
-
-  std::vector<PickledTensor> tensors_of(Value top) const {
-    if (top.kind != Kind::Dict && top.kind != Kind::OrderedDict) {
-      refuse("the pickle is {}, wanted a dict of names and tensors", name_of(top.kind));
-    }
-    std::vector<PickledTensor> found;
-    std::vector<std::string> others;
-    for (const Item& item : items_) {
-      if (item.dict != top.data) continue;
-      const std::string key =
-          item.key.kind == Kind::Text ? "" : fmt::format("a key is {}", name_of(item.key.kind));
-      if (key.empty() && item.value.kind == Kind::Tensor) {
-        found.push_back(pickled(text(item.key), tensors_[static_cast<size_t>(item.value.data)]));
-      } else if (others.size() < 20) {
-        others.push_back(!key.empty() ? key
-                                      : fmt::format("{} is {}", in_quotes(text(item.key)),
-                                                    name_of(item.value.kind)));
-      }
-    }
-    if (!others.empty()) {
-      refuse("wanted tensors by name and nothing else, but {}", join_some(others, 8));
-    }
-    return found;
-  }
-
-  PickledTensor pickled(std::string_view name, const Tensor& tensor) const {
-    PickledTensor result{
-        .name = name,
-        .storage = tensor.storage.key,
-        .storage_elements = static_cast<uint64_t>(tensor.storage.elements),
-        .storage_is_bytes = tensor.storage.type->use == PickleGlobal::Use::StorageOfBytes,
-        .dtype = tensor.dtype,
-        .offset = tensor.offset,
-        .shape = integers(tensor.shape, name, "shape"),
-        .strides = integers(tensor.strides, name, "strides")};
-    if (result.shape.size() != result.strides.size()) {
-      refuse("tensor {} has {} and {}", in_quotes(name), counted(result.shape.size(), "dimension"),
-             counted(result.strides.size(), "stride"));
-    }
-    if (tensor.storage.elements < 0) {
-      refuse("tensor {}: its storage has {} elements", in_quotes(name), tensor.storage.elements);
-    }
-    return result;
-  }
-
   std::string_view bytes_;
   const std::string& file_;
   size_t at_ = 0;
@@ -482,10 +369,7 @@ class Unpickler {
   std::vector<Value> stack_;
   std::vector<size_t> marks_;  // heights of the stack
   std::vector<std::optional<Value>> memo_;
-  std::vector<Value> members_;  // of all tuples, one behind the other
-  std::vector<Item> items_;     // of all dicts, in the order they were set
-  std::vector<Storage> storages_;
-  std::vector<Tensor> tensors_;
+  Heap heap_;
   int64_t num_dicts_ = 0;
 };
 
