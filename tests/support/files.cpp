@@ -34,7 +34,7 @@ std::map<std::string, FileState> snapshot(const fs::path& directory) {
     } else if (entry.is_regular_file()) {
       state.content = sha256_of_file(entry.path());
     }
-    states[fs::relative(entry.path(), directory).native()] = state;
+    states[entry.path().lexically_relative(directory).native()] = state;
   }
   return states;
 }
