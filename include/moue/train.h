@@ -50,10 +50,8 @@ struct TrainOptions {
   double spike = 5;        ///< skip steps of so many times the usual loss or gradient norm; 0 = off
   int64_t max_skips = 20;  ///< skipped steps in a row that end the run
   double ema = 0;          ///< decay of averaged weights, kept beside the run's; 0 = none
-  std::string moments = "float32";      ///< how both moments are stored: float32 | bfloat16
-  std::string rounding = "stochastic";  ///< of bfloat16 moments: stochastic | nearest
-  std::vector<std::string> freeze;      ///< patterns of tensors that never move
-  std::vector<TrainGroup> groups;       ///< the last one whose pattern matches a tensor decides
+  std::vector<std::string> freeze;  ///< patterns of tensors that never move
+  std::vector<TrainGroup> groups;   ///< the last one whose pattern matches a tensor decides
 
   double alpha = 0.01;                  ///< balance loss coefficient
   std::optional<int64_t> alpha_warmup;  ///< steps; unset = 2 % of steps

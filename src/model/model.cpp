@@ -8,6 +8,7 @@
 #include "model/moe.h"
 #include "model/norm.h"
 #include "model/ops.h"
+#include "model/recompute.h"
 #include "model/torch.h"
 #include "moue/error.h"
 
@@ -56,7 +57,7 @@ class TorchModel : public Model {
     pass.num_targets = mask_BT.defined() ? mask_BT.sum().item<int64_t>() : target.numel();
     const at::Tensor loss = linear_cross_entropy(hidden, head(), target, scale, pass.token_loss);
     pass.loss_sum = pass.token_loss.sum(at::kDouble);
-    return loss;
+    return z_loss_.defined() ? loss + z_loss_ : loss;
   }
 
   void set_visibility(const Visibility& visibility) override {
@@ -171,7 +172,8 @@ class TorchModel : public Model {
     return {dense_ffn(x, activation_of(spec_),
                       {weights_.get(Weight::DenseGateUp, layer),
                        weights_.get(Weight::DenseDown, layer), at::Tensor()}),
-            x};
+            x,
+            {}};
   }
 
   Block attention_block(const at::Tensor& hidden, int64_t batch, int64_t layer,
@@ -179,7 +181,7 @@ class TorchModel : public Model {
     const at::Tensor x = norm(hidden, spec_.norm,
                               {weights_.get(Weight::AttentionNorm, layer),
                                weights_.get(Weight::AttentionNormBias, layer)});
-    return {attention(x, batch, layer, spec_, where, weights_), x};
+    return {attention(x, batch, layer, spec_, where, weights_), x, {}};
   }
 
   // alpha and beta: of MiniMax, whose residual is the block's normalised input.
@@ -204,28 +206,56 @@ class TorchModel : public Model {
                      at::TensorOptions(options_.device).dtype(at::kFloat));
   }
 
+  Carried run_layer(const Carried& in, int64_t batch, int64_t layer, int64_t moe_layer,
+                    const Positions& where, Pass& pass) {
+    const ScaleSpec& scales = spec_.scales;
+    const bool linear = spec_.attention.kind(layer) == AttentionKind::Linear;
+    Carried out = in;
+    out.hidden = join(in.hidden, attention_block(in.hidden, batch, layer, where),
+                      linear ? scales.linear_alpha : scales.full_alpha,
+                      linear ? scales.linear_beta : scales.full_beta);
+    const Block block = spec_.moe[layer]
+                            ? moe_block(out.hidden, moe_layer, out.state, context_, pass)
+                            : dense_block(out.hidden, layer);
+    out.hidden = join(out.hidden, block, scales.mlp_alpha, scales.mlp_beta);
+    out.z_loss = block.z_loss;
+    return out;
+  }
+
+  // The pass of a second run, which must leave no trace.
+  static Pass quiet(const Pass& pass) {
+    Pass again;
+    again.detach_trajectory = pass.detach_trajectory;
+    again.keep_records = false;
+    again.balance_v = pass.balance_v;
+    again.balance_scale = pass.balance_scale;
+    again.z_scale = pass.z_scale;
+    return again;
+  }
+
   // tokens [B, length] -> normalised hidden states [B * length, D]
   at::Tensor forward(const at::Tensor& tokens_BT, Pass& pass) {
     const int64_t batch = tokens_BT.size(0);
-    const ScaleSpec& scales = spec_.scales;
     const Positions& where = positions(tokens_BT.size(1));
     pass.routed.clear();
-    at::Tensor hidden = embed(tokens_BT);
-    at::Tensor state = first_state(hidden.size(0));
+    Carried now{embed(tokens_BT), first_state(tokens_BT.numel()), {}};
+    z_loss_ = at::Tensor();
+    const bool recompute = pass.recompute && at::GradMode::is_enabled();
+    const auto again = std::make_shared<Pass>(quiet(pass));
     const auto observe = [&](int64_t layer) {
-      if (pass.hidden_observer) pass.hidden_observer(layer, hidden.detach());
+      if (pass.hidden_observer) pass.hidden_observer(layer, now.hidden.detach());
     };
     for (int64_t layer = 0, moe_layer = 0; layer < spec_.layers; ++layer) {
       observe(layer);
-      const bool linear = spec_.attention.kind(layer) == AttentionKind::Linear;
-      hidden = join(hidden, attention_block(hidden, batch, layer, where),
-                    linear ? scales.linear_alpha : scales.full_alpha,
-                    linear ? scales.linear_beta : scales.full_beta);
-      hidden = join(hidden,
-                    spec_.moe[layer] ? moe_block(hidden, moe_layer++, state, context_, pass)
-                                     : dense_block(hidden, layer),
-                    scales.mlp_alpha, scales.mlp_beta);
+      const auto run = [this, &pass, again, &where, batch, layer, moe_layer](const Carried& in,
+                                                                             bool second) {
+        return run_layer(in, batch, layer, moe_layer, where, second ? *again : pass);
+      };
+      now = recompute ? recomputed(now, run) : run(now, false);
+      if (now.z_loss.defined()) z_loss_ = z_loss_.defined() ? z_loss_ + now.z_loss : now.z_loss;
+      moe_layer += spec_.moe[layer];
     }
+    at::Tensor& hidden = now.hidden;
     NormSpec last = spec_.norm;
     if (last.final_eps > 0) last.eps = last.final_eps;
     hidden =
@@ -242,6 +272,7 @@ class TorchModel : public Model {
   MoeContext context_;
   Visibility visibility_;
   Positions positions_;
+  at::Tensor z_loss_;  ///< of the last forward pass; undefined where it asked for none
 };
 
 void spread(int64_t size, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {

@@ -43,6 +43,15 @@ RouterInputs router_inputs(const at::Tensor& u, int64_t layer, const at::Tensor&
   return in;
 }
 
+// z_scale times the sum over tokens of the squared log-sum-exp of the open slots' logits
+// (ST-MoE, arXiv 2202.08906).
+at::Tensor z_loss(const RouterInputs& in, double z_scale) {
+  at::Tensor z = in.home_TN.to(at::kFloat);
+  if (in.foreign_TS.defined()) z = at::cat({z, in.foreign_TS.to(at::kFloat) + in.beta}, 1);
+  if (in.bonus_TS.defined()) z = z + in.bonus_TS;
+  return (z + in.log_visibility).logsumexp(1).square().sum() * z_scale;
+}
+
 at::Tensor next_state(const at::Tensor& state, const Choice& choice, const Permutation& permutation,
                       int64_t layer, const MoeContext& c, bool detach) {
   const at::Tensor key = c.weights->get(Weight::Key).index_select(0, c.slot_index[layer]);
@@ -114,7 +123,8 @@ Block moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& stat
     state = next_state(state, choice, permutation, moe_layer, c, pass.detach_trajectory);
   if (pass.observer) pass.observer({moe_layer, xhat.detach(), u.detach(), &choice.routed});
   if (pass.keep_records) pass.routed.push_back(choice.routed);
-  return {with_shared(y, u, source_layer, c), u};
+  return {with_shared(y, u, source_layer, c), u,
+          pass.z_scale != 0 ? z_loss(inputs, pass.z_scale) : at::Tensor()};
 }
 
 }  // namespace moue

@@ -28,6 +28,7 @@ struct MoeContext {
 /// What a block computes, and the normalised input it computed it from.
 struct Block {
   at::Tensor output, input;
+  at::Tensor z_loss;  ///< scalar; undefined where the pass asks for none
 };
 
 /// hidden [T, D] -> routed experts, shared expert and bias of the layer. `state` [T, state_dim] is

@@ -218,11 +218,22 @@ std::vector<Knob> train_optimizer_knobs() {
       MOUE_KNOB(train.max_skips,
                 "skipped steps in a row after which the run saves and stops, exit code 2")
           .range(1, 1e9),
+      MOUE_KNOB(
+          train.ema,
+          "decay of averaged weights, saved in training/ and evaluated beside the run's; 0 = none")
+          .below(1),
       MOUE_KNOB(train.freeze,
                 "names of tensors that never move; * stands for any letters, ? for one")
           .empty_means("none"),
       MOUE_KNOB(train.alpha, "coefficient of the balance loss").range(0, 1e3),
       MOUE_KNOB(train.alpha_warmup, "steps until alpha is reached").empty_means("2 % of steps"),
+      MOUE_KNOB(train.balance,
+                "what balances the load: the pool's loss, each layer's on its own, the source "
+                "family's own (with control), or the pool's bias alone")
+          .one_of({"universal", "layer", "family", "bias"}),
+      MOUE_KNOB(train.z_loss,
+                "coefficient of the router z-loss, the mean squared log-sum-exp of its logits")
+          .range(0, 1e3),
       MOUE_KNOB(train.kappa, "exposure exponent of the target share").range(0, 16),
       MOUE_KNOB(train.eta, "share of the per-layer sum in the balance loss; a control uses 1")
           .range(0, 1),
@@ -249,6 +260,13 @@ std::vector<Knob> train_run_knobs() {
           .local(),
       MOUE_KNOB(train.stop_after, "save and stop after this step; 0 = run to the end").local(),
       MOUE_KNOB(train.dtype, "arithmetic; master weights are float32").one_of(kDtypes),
+      MOUE_KNOB(train.recompute,
+                "keep only the inputs of blocks for the way back and run them again: less memory, "
+                "a third more work")
+          .local(),
+      MOUE_KNOB(train.deterministic,
+                "LibTorch refuses algorithms that may differ from run to run; a resumed run must "
+                "have the same threads"),
       MOUE_KNOB(train.device, "where the model runs").one_of(kDevices),
       MOUE_KNOB(train.threads, "threads of the CPU; 0 = all cores").range(0, 4096).local(),
       MOUE_KNOB(train.calibrate.tokens, "tokens of the calibration before step 0; 0 = skip")

@@ -63,6 +63,16 @@ PerSlot balance_gradient(const Pool& pool, const BalanceTarget& target, const Pe
   return v;
 }
 
+PerSlot family_gradient(const PerSlot& f, int64_t experts_per_token) {
+  std::vector<double> load(f.front().size(), 0.0);
+  for (const std::vector<double>& row : f) {
+    for (size_t e = 0; e < row.size(); ++e) load[e] += row[e] / static_cast<double>(f.size());
+  }
+  const auto factor = static_cast<double>(experts_per_token) * static_cast<double>(load.size());
+  for (double& share : load) share *= factor;
+  return PerSlot(f.size(), load);
+}
+
 BalanceSums balance_sums(const Pool& pool, const BalanceTarget& target,
                          const RouterShares& shares) {
   const std::vector<double> load = pool_shares(shares.f, pool.slots, pool.num_physical());

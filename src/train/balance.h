@@ -45,6 +45,11 @@ BalanceTarget balance_target(const Pool& pool, const Visibility& visibility, dou
 /// v_{l,p}: dL/dz[t,p] = alpha / (L T) prob (v[p] - sum_j prob_j v[j]).
 PerSlot balance_gradient(const Pool& pool, const BalanceTarget& target, const PerSlot& f);
 
+/// The same for the loss of Mixtral, Qwen-MoE and OLMoE as transformers computes it: E sum_e F_e
+/// Pbar_e with F and Pbar summed by an expert's number in its layer, whatever the layer, K times
+/// ours where all is even. For models that share no expert.
+PerSlot family_gradient(const PerSlot& f, int64_t experts_per_token);
+
 /// The two sums, each >= 1 when f agrees with P, and 1 exactly when the load meets its target.
 struct BalanceSums {
   double pool = 0;   ///< sum_p F_p Pbar_p / q_p

@@ -214,14 +214,16 @@ Stored float32(const std::string& name, const at::Tensor& tensor) {
 }
 
 void write_training(const std::vector<Parameter>& parameters, const Optimizer& optimizer,
-                    const TrainState& state, const fs::path& step, Manifest& manifest) {
-  std::vector<Stored> masters, first, second;
+                    const Average* average, const TrainState& state, const fs::path& step,
+                    Manifest& manifest) {
+  std::vector<Stored> masters, first, second, averages;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const std::string& name = parameters[i].name;
     if (needs_master(parameters[i])) masters.push_back(float32(name, parameters[i].master));
     if (num_trained(parameters[i]) == 0) continue;
     first.push_back(float32(name, optimizer.moments()[i].first));
     second.push_back(float32(name, optimizer.moments()[i].second));
+    if (average != nullptr) averages.push_back(float32(name, average->tensors()[i]));
   }
   const fs::path directory = step / kTrainingFolder;
   make_directories(directory, "train");
@@ -229,6 +231,7 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
   write_shards(directory, "master", masters, kShardBytes, written);
   write_shards(directory, "first_moment", first, kShardBytes, written);
   write_shards(directory, "second_moment", second, kShardBytes, written);
+  write_shards(directory, "average", averages, kShardBytes, written);
   write_state(state, optimizer.moments(), directory);
   written.files.push_back(described(directory, kStateJson));
   written.files.push_back(described(directory, kStateTensors));
@@ -252,6 +255,8 @@ uint64_t StepWriter::bytes() const {
   uint64_t bytes = source.data_bytes();
   for (const Parameter& parameter : model.parameters()) {
     bytes += static_cast<uint64_t>(num_trained(parameter)) * 2 * sizeof(float);
+    if (average != nullptr && num_trained(parameter) > 0)
+      bytes += static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
     if (needs_master(parameter))
       bytes += static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
     for (const DiskTensor& disk : parameter.disk) {
@@ -267,7 +272,7 @@ fs::path StepWriter::write(const fs::path& out, const TrainState& state, const P
   require_space(out, bytes());
   Staging staging(out / name, "", Staging::Existing::Replace);
   Manifest manifest = write_model(model, source, pool, recipe, staging.path());
-  write_training(model.parameters(), optimizer, state, staging.path(), manifest);
+  write_training(model.parameters(), optimizer, average, state, staging.path(), manifest);
   write_manifest(staging.path(), manifest);
   staging.commit();
   write_file_whole(out / "latest", name + "\n");

@@ -8,6 +8,7 @@
 
 #include "moue/checkpoint.h"
 #include "moue/model.h"
+#include "train/average.h"
 #include "train/optimizer.h"
 #include "train/state.h"
 
@@ -18,6 +19,7 @@ struct StepWriter {
   Model& model;
   const Checkpoint& source;
   const Optimizer& optimizer;
+  const Average* average;  ///< may be null
   std::string recipe;
 
   /// Bytes of one step.
@@ -47,6 +49,6 @@ void verify_step(const std::filesystem::path& step);
 /// Masters, moments and state; the model itself was opened from the step. Throws Error where the
 /// run began with other options than `now`.
 TrainState restore_training(const std::filesystem::path& step, const Fixed& now, Model& model,
-                            Optimizer& optimizer);
+                            Optimizer& optimizer, Average* average);
 
 }  // namespace moue

@@ -74,6 +74,7 @@ void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
                {"held_out", held_out.loss},
                {"held_out_standard_error", held_out.standard_error},
                {"held_out_foreign_share", held_out.foreign_share}};
+  if (held_out.average) json["held_out_ema"] = *held_out.average;
   if (held_out.all_open) json["held_out_all_open"] = *held_out.all_open;
   write(json.dump());
 }

@@ -35,6 +35,7 @@ struct HeldOut {
   double standard_error = 0;
   std::optional<double> all_open;  ///< during psr: the same with every slot open
   double foreign_share = 0;
+  std::optional<double> average;  ///< of the averaged weights
 };
 
 /// Appends to out/train.jsonl. Records of steps after `resumed_at`, left by a run that was killed,

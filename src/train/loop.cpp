@@ -1,12 +1,14 @@
 // train: the whole run, from the checks before the first byte to the report.
 #include "train/loop.h"
 
+#include <ATen/Context.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 
 #include "core/disk.h"
 #include "core/files.h"
@@ -227,6 +229,12 @@ class Run {
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
+// cuBLAS reads its variable when it is first used.
+void set_deterministic(bool on) {
+  if (on) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  at::globalContext().setDeterministicAlgorithms(on, false);
+}
+
 // What was written beside the run when it began.
 std::string recipe_of(const fs::path& out, const std::string& recipe, bool resumed) {
   const fs::path file = out / "recipe.toml";
@@ -243,6 +251,7 @@ Report train_model(const fs::path& model, const fs::path& out, const TrainOption
   const Checkpoint source = open_checkpoint(model);
   refuse_wrong_kind(model, source.config(), options.control);
   set_threads(options.threads);
+  set_deterministic(options.deterministic);
   if (step) verify_step(*step);
   Trainer trainer(source, step ? open_checkpoint(*step) : source, options);
   if (step) trainer.restore(*step);

@@ -82,6 +82,8 @@ void check_numbers(Faults& faults, const TrainOptions& o) {
   faults.not_negative("time_limit", o.time_limit);
   faults.not_negative("alpha", o.alpha);
   faults.not_negative("kappa", o.kappa);
+  faults.not_negative("z_loss", o.z_loss);
+  faults.require(o.ema >= 0 && o.ema < 1, fmt::format("ema is {}, wanted 0 to below 1", o.ema));
   faults.not_negative("pool_bias", o.pool_bias);
   faults.not_negative("new_lr_multiplier", o.new_lr_multiplier);
   faults.between("min_lr", o.min_lr, 0, 1);
@@ -111,6 +113,11 @@ void check_options(const TrainOptions& options) {
   faults.one_of("order", options.order, {"shuffled", "sequential"});
   faults.one_of("schedule", options.schedule, {"cosine", "linear", "wsd", "constant"});
   faults.one_of("decay", options.decay, {"linear", "1-sqrt"});
+  faults.one_of("balance", options.balance, {"universal", "layer", "family", "bias"});
+  faults.require(options.balance != "family" || options.control,
+                 "balance is family, wanted with control alone: it knows no shared experts");
+  faults.require(options.balance != "bias" || (options.pool_bias > 0 && !options.control),
+                 "balance is bias, wanted a pool and pool_bias above 0: else nothing balances");
   faults.one_of("statistics", options.statistics, {"previous", "step"});
   faults.one_of("trajectory", options.trajectory, {"full", "detach", "off"});
   faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "step", "logit"});
@@ -122,6 +129,8 @@ void check_options(const TrainOptions& options) {
 TrainOptions settled(TrainOptions options) {
   if (options.batch_tokens > 0) options.batch = options.batch_tokens / options.length;
   if (options.micro_batch == 0) options.micro_batch = options.batch;
+  if (options.balance == "bias") options.alpha = 0;
+  if (options.balance == "layer") options.eta = 1;
   if (options.control) options.eta = 1;  // the ordinary loss of each layer on its own
   return options;
 }
@@ -152,6 +161,9 @@ Fixed fixed_options(const TrainOptions& o) {
           {"groups", groups_text(o)},
           {"alpha", text(o.alpha)},
           {"alpha_warmup", text(o.alpha_warmup.value_or(steps))},
+          {"balance", o.balance},
+          {"z_loss", text(o.z_loss)},
+          {"ema", text(o.ema)},
           {"kappa", text(o.kappa)},
           {"eta", text(o.eta)},
           {"statistics", o.statistics},
@@ -164,6 +176,9 @@ Fixed fixed_options(const TrainOptions& o) {
           {"relock.from", text(o.relock.from)},
           {"relock.until", text(o.relock.until)},
           {"relock.cover", text(o.relock.cover)},
+          {"recompute", text(o.recompute)},
+          {"deterministic", text(o.deterministic)},
+          {"threads", o.deterministic ? text(o.threads) : "any"},
           {"dtype", o.dtype}};
 }
 

@@ -73,10 +73,11 @@ void verify_step(const fs::path& step) {
 }
 
 TrainState restore_training(const fs::path& step, const Fixed& now, Model& model,
-                            Optimizer& optimizer) {
+                            Optimizer& optimizer, Average* average) {
   TrainState state = read_state(step / kTrainingFolder, model.pool().slots, optimizer.moments());
   require_same(state.fixed, now, step.parent_path());
   const Shards masters(step, "master");
+  const Shards averages(step, "average");
   const Shards first(step, "first_moment"), second(step, "second_moment");
   std::vector<Parameter>& parameters = model.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -85,6 +86,7 @@ TrainState restore_training(const fs::path& step, const Fixed& now, Model& model
     if (num_trained(parameter) == 0) continue;
     first.read(parameter.name, optimizer.moments()[i].first);
     second.read(parameter.name, optimizer.moments()[i].second);
+    if (average != nullptr) averages.read(parameter.name, average->tensors()[i]);
   }
   model.refresh_values();
   return state;

@@ -52,7 +52,9 @@ class Collector {
 void set_balance(std::vector<at::Tensor>& v, const Model& model, const StepSettings& settings,
                  const PerSlot& f, at::Device device) {
   v.clear();
-  for (const std::vector<double>& row : balance_gradient(model.pool(), settings.target, f)) {
+  const PerSlot rows = settings.family > 0 ? family_gradient(f, settings.family)
+                                           : balance_gradient(model.pool(), settings.target, f);
+  for (const std::vector<double>& row : rows) {
     v.push_back(at::tensor(row, at::kDouble).to(at::kFloat).to(device));
   }
 }
@@ -76,6 +78,8 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
     pass.detach_trajectory = settings.detach_trajectory;
     pass.balance_v = v;
     pass.balance_scale = settings.alpha / (layers * tokens);
+    pass.z_scale = settings.z_loss / (layers * tokens);
+    pass.recompute = settings.recompute;
     const at::Tensor mask =
         batch.mask_BT.defined() ? batch.mask_BT.narrow(0, first, part) : at::Tensor();
     const at::Tensor loss = model.loss(batch.rows_BT1.narrow(0, first, part), mask, scale, pass);

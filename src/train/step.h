@@ -11,9 +11,12 @@ namespace moue {
 struct StepSettings {
   int64_t micro_batch = 0;  ///< rows per forward
   bool detach_trajectory = false;
-  double alpha = 0;      ///< of the balance loss
-  bool running = false;  ///< balance on running counts of this step, not on `f`
-  PerSlot f;             ///< shares of the previous step, or uniform ones
+  double alpha = 0;        ///< of the balance loss
+  double z_loss = 0;       ///< coefficient of the router z-loss
+  bool recompute = false;  ///< blocks keep their inputs alone
+  int64_t family = 0;      ///< experts per token: the families' own balance loss; 0 = ours
+  bool running = false;    ///< balance on running counts of this step, not on `f`
+  PerSlot f;               ///< shares of the previous step, or uniform ones
   BalanceTarget target;
 };
 

@@ -75,6 +75,10 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
   const std::string config = source.config().text();
   state_.fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
   state_.fixed["tokens"] = identity_of(data_->tokens());
+  if (options_.balance == "family" && spec.router.score != RouterScore::Softmax)
+    fail("train",
+         "balance is family, wanted a model whose routers take a softmax; its family's own "
+         "loss is another");
   state_.opening = model_->is_moue() && model_->pool().state == PoolState::Closed;
   calibrated_ = model_->pool().calibrated;
   start();
@@ -93,12 +97,19 @@ void Trainer::calibrate_if_new() {
 }
 
 void Trainer::restore(const std::filesystem::path& step) {
-  state_ = restore_training(step, state_.fixed, *model_, *optimizer_);
+  start_average();
+  state_ = restore_training(step, state_.fixed, *model_, *optimizer_, average_.get());
   start();
 }
 
 Moving Trainer::moving() const {
   return {options_.trajectory != "off", stage() != Stage::Warmup, state_.step};
+}
+
+// After the calibration, before the first step.
+void Trainer::start_average() {
+  if (options_.ema > 0 && !average_)
+    average_ = std::make_unique<Average>(model_->parameters(), options_.ema);
 }
 
 // What stands still in this step gets no gradient. A norm over other parameters says nothing about
@@ -119,6 +130,9 @@ StepSettings Trainer::settings() const {
   return {.micro_batch = options_.micro_batch,
           .detach_trajectory = options_.trajectory == "detach",
           .alpha = schedule_->alpha(state_.step),
+          .z_loss = options_.z_loss,
+          .recompute = options_.recompute,
+          .family = options_.balance == "family" ? model_->spec().experts_per_token : 0,
           .running = options_.statistics == "step",
           .f = state_.previous.empty() ? uniform_shares(model_->visibility()) : state_.previous,
           .target = target_};
@@ -142,6 +156,7 @@ void Trainer::set_visibility(const Visibility& visibility) {
 
 StepRecord Trainer::step() {
   const Clock::time_point begin = Clock::now();
+  start_average();
   set_slots();
   set_moving();
   StepRecord record;
@@ -188,6 +203,7 @@ void Trainer::update(const RouterShares& shares, StepRecord& record) {
   if (record.skipped) return;
   optimizer_->update(record.lr, record.grad_norm, moving(), model_->visibility());
   model_->refresh_values();
+  if (average_) average_->update();
   if (schedule_->bias_moves(state_.step)) move_pool_bias(shares.f);
   state_.previous = shares.f;
   if (schedule_->relocking() && record.stage == Stage::Full) add_shares(state_.shares, shares.f);
@@ -208,12 +224,19 @@ void Trainer::move_pool_bias(const PerSlot& f) {
 std::optional<HeldOut> Trainer::evaluate_held_out() {
   if (!held_out_.defined()) return std::nullopt;
   const Evaluation now = evaluate(*model_, held_out_, options_.micro_batch);
-  HeldOut result{now.loss, now.standard_error, std::nullopt, now.foreign_share};
+  HeldOut result{now.loss, now.standard_error, std::nullopt, now.foreign_share, std::nullopt};
   if (stage() == Stage::Open && options_.open.schedule == "psr") {
     const Visibility drawn = model_->visibility();
     model_->set_visibility(open_visibility(model_->pool()));
     result.all_open = evaluate(*model_, held_out_, options_.micro_batch).loss;
     model_->set_visibility(drawn);
+  }
+  if (average_) {
+    average_->swap();
+    model_->refresh_values();
+    result.average = evaluate(*model_, held_out_, options_.micro_batch).loss;
+    average_->swap();
+    model_->refresh_values();
   }
   if (!state_.held_out_first) state_.held_out_first = result.loss;
   state_.held_out_best = std::min(result.loss, state_.held_out_best.value_or(result.loss));
@@ -235,7 +258,7 @@ std::optional<OpeningEffect> Trainer::opening_effect() {
 }
 
 void Trainer::require_room(const std::filesystem::path& out) const {
-  require_space(out, StepWriter{*model_, source_, *optimizer_, ""}.bytes());
+  require_space(out, StepWriter{*model_, source_, *optimizer_, average_.get(), ""}.bytes());
 }
 
 std::filesystem::path Trainer::save(const std::filesystem::path& out,
@@ -246,7 +269,7 @@ std::filesystem::path Trainer::save(const std::filesystem::path& out,
     pool.state = all_open(model_->visibility()) ? PoolState::Trained : PoolState::Opened;
   if (!state_.kept.empty() && model_->visibility() == relocked(state_.kept, 1))
     pool.state = PoolState::Relocked;
-  return StepWriter{*model_, source_, *optimizer_, recipe}.write(out, state_, pool);
+  return StepWriter{*model_, source_, *optimizer_, average_.get(), recipe}.write(out, state_, pool);
 }
 
 }  // namespace moue

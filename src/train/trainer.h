@@ -9,6 +9,7 @@
 #include "moue/checkpoint.h"
 #include "moue/model.h"
 #include "moue/train.h"
+#include "train/average.h"
 #include "train/data.h"
 #include "train/journal.h"
 #include "train/optimizer.h"
@@ -56,6 +57,7 @@ class Trainer {
   void start();
   Moving moving() const;
   StepSettings settings() const;
+  void start_average();
   void set_moving();
   void set_slots();
   void judge(StepRecord& record);
@@ -69,6 +71,7 @@ class Trainer {
   std::unique_ptr<TrainData> data_;
   at::Tensor held_out_;  ///< windows; undefined without held-out tokens
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Average> average_;  ///< where weights are averaged
   std::unique_ptr<TrainSchedule> schedule_;
   TrainState state_;
   BalanceTarget target_;
