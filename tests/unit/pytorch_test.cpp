@@ -11,6 +11,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -72,7 +73,7 @@ TEST_CASE("any part of a strided tensor is that part of the whole", "[pytorch]")
       const size_t from = random() % whole.size(), size = random() % (whole.size() - from + 1);
       std::vector<std::byte> part(size);
       file.read(tensor, from, part);
-      CHECK(std::memcmp(part.data(), whole.data() + from, size) == 0);
+      CHECK(std::equal(part.begin(), part.end(), whole.begin() + static_cast<ptrdiff_t>(from)));
     }
     std::vector<std::byte> beyond(whole.size() + 1);
     CHECK_THROWS_AS(file.read(tensor, 0, beyond), std::out_of_range);
