@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "moue/checkpoint.h"
@@ -19,8 +20,9 @@ struct MeasureOptions {
   int64_t batch = 16;            ///< windows per forward pass
   double eps = 0.02;             ///< quantile of the calibration, per layer
   int64_t reach = 0;  ///< compares experts with those of so many MoE layers to either side; 0 = not
-  int64_t samples = 256;  ///< tokens of a layer used for that
-  int64_t replace = 0;    ///< trials with an expert answered for by its best and by a random donor
+  std::string likeness = "output";      ///< what they are compared by: output | cka
+  std::optional<int64_t> samples = {};  ///< tokens of a layer used for that; 2048, for cka 256
+  int64_t replace = 0;  ///< trials with an expert answered for by its best and by a random donor
   std::string dtype = "float32";  ///< arithmetic: float32 | bfloat16
   std::string device = "cpu";     ///< cpu | cuda
   int64_t threads = 0;            ///< 0 = all cores

@@ -41,6 +41,7 @@ struct LayerScores {
 };
 /// What a plan keeps of the scores it was made by.
 struct PlanScores {
+  std::string kind;    ///< "output" | "cka"
   std::string inputs;  ///< "tokens" | "gaussian"
   int64_t samples = 0;
   std::vector<LayerScores> layers;  ///< those with foreign slots

@@ -11,9 +11,10 @@
 
 namespace moue {
 
-/// How alike experts of different layers are: the best linear CKA between the outputs of physical
-/// expert p and those of layer l's own experts (docs/method.md section 2).
+/// How alike experts of different layers are: the best score of physical expert p for any of layer
+/// l's own experts (docs/method.md section 2).
 struct Similarity {
+  std::string kind;     ///< "output": how well p's outputs stand for the own expert's; or "cka"
   std::string inputs;   ///< "tokens" (of layer l) or "gaussian"
   int64_t samples = 0;  ///< inputs of a layer
   int64_t reach = 0;    ///< MoE layers to either side that were compared
@@ -26,7 +27,7 @@ struct Similarity {
 struct Replacement {
   Home replaced;
   Home best, random;  ///< most alike to the replaced within reach; any other drawn within reach
-  double best_score = 0, random_score = 0;  ///< their linear CKA with the replaced
+  double best_score = 0, random_score = 0;  ///< for the replaced expert
   double best_loss = 0, random_loss = 0;    ///< mean cross-entropy
 };
 

@@ -23,8 +23,9 @@ void check_options(const Checkpoint& source, const MeasureOptions& options) {
 
 void compare(Model& model, const at::Tensor& windows_NT1, const MeasureOptions& options,
              Statistics& statistics) {
-  Likeness likeness =
-      compare_experts(model, windows_NT1, options.batch, options.reach, options.samples);
+  const CompareOptions how{options.likeness, options.reach,
+                           options.samples.value_or(options.likeness == "cka" ? 256 : 2048)};
+  Likeness likeness = compare_experts(model, statistics, windows_NT1, options.batch, how);
   if (options.replace > 0) {
     statistics.replacements =
         try_replacements(model, likeness, statistics, windows_NT1, options.batch, options.replace);

@@ -159,7 +159,7 @@ void compare(const std::vector<Gram>& a, int64_t layer_a, const std::vector<Gram
 Similarity gaussian_similarity(const Checkpoint& source, const Claims& claims,
                                const ModelSpec& spec, int64_t reach, int64_t samples) {
   const int64_t layers = spec.num_moe_layers(), all = layers * spec.experts;
-  Similarity result{"gaussian", samples, reach, {}};
+  Similarity result{"cka", "gaussian", samples, reach, {}};
   result.score.assign(layers, std::vector<double>(all, Similarity::kUnknown));
   const Experts experts(source, claims, spec, samples);
   std::deque<std::vector<Gram>> before;  // of the `reach` layers before, nearest last

@@ -60,6 +60,7 @@ bool is_digest(std::string_view text) {
 
 Json json_of(const PlanScores& scores) {
   Json json;
+  json["kind"] = scores.kind;
   json["inputs"] = scores.inputs;
   json["samples"] = scores.samples;
   json["layers"] = Json::array();
@@ -73,7 +74,7 @@ Json json_of(const PlanScores& scores) {
 }
 
 PlanScores scores_of(const Config& block) {
-  PlanScores scores{block.string("inputs"), block.integer("samples"), {}};
+  PlanScores scores{block.string("kind"), block.string("inputs"), block.integer("samples"), {}};
   const auto layers = block.json().find("layers");
   if (layers == block.json().end() || !layers->is_array())
     fail("plan", "{}: layers is no list", block.origin());

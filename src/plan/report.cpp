@@ -11,15 +11,13 @@ namespace {
 
 void add_scores(const PlanScores& scores, Report& report) {
   double mean = 0;
-  Table table{"scores",
-              "Likeness of foreign experts (linear CKA)",
-              {"MoE layer", "best", "mean", "worst"},
-              {}};
+  Table table{"scores", "Likeness of foreign experts", {"MoE layer", "best", "mean", "worst"}, {}};
   for (const LayerScores& layer : scores.layers) {
     mean += layer.mean / static_cast<double>(scores.layers.size());
     table.rows.push_back({layer.layer, layer.best, layer.mean, layer.worst});
   }
-  report.facts.push_back({"likeness", mean, "mean linear CKA of donors"});
+  report.facts.push_back({"likeness", mean, "mean of donors"});
+  report.facts.push_back({"likeness_kind", scores.kind, ""});
   report.facts.push_back({"likeness_inputs", scores.inputs, ""});
   report.facts.push_back({"likeness_samples", scores.samples, ""});
   report.tables.push_back(std::move(table));

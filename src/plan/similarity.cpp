@@ -46,7 +46,7 @@ Slots slots_by_score(const Topology& t, const Similarity& similarity) {
 }
 
 PlanScores scores_of(const Slots& slots, const Similarity& similarity) {
-  PlanScores scores{similarity.inputs, similarity.samples, {}};
+  PlanScores scores{similarity.kind, similarity.inputs, similarity.samples, {}};
   for (size_t layer = 0; layer < slots.size(); ++layer) {
     const std::vector<double>& score = similarity.score[layer];
     const size_t experts = score.size() / slots.size();

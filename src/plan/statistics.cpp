@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <system_error>
 
 namespace moue {
@@ -217,6 +218,10 @@ void read_similarity(Reader& reader, size_t layers, size_t experts, Similarity& 
   const std::vector<double> scores =
       reader.values("similarity.score", {static_cast<int64_t>(layers), all});
   similarity.inputs = "tokens";
+  similarity.kind = reader.word("similarity");
+  if (similarity.kind != "output" && similarity.kind != "cka") {
+    reader.fault("similarity is {}, wanted 'output' or 'cka'", in_quotes(similarity.kind));
+  }
   similarity.reach = static_cast<int64_t>(reader.value("similarity.reach"));
   similarity.samples = static_cast<int64_t>(reader.value("similarity.samples"));
   similarity.score = rows_of(scores, scores.empty() ? 0 : layers);
@@ -262,17 +267,22 @@ void read_calibration(Reader& reader, size_t layers, int64_t experts, Statistics
   }
 }
 
+std::map<std::string, std::string> words_of(const Statistics& s) {
+  std::map<std::string, std::string> words = {{"format", kFormat},
+                                              {"fingerprint", s.fingerprint},
+                                              {"tokens_name", s.tokens_name},
+                                              {"tokens", std::to_string(s.tokens)}};
+  if (!s.similarity.score.empty()) words["similarity"] = s.similarity.kind;
+  return words;
+}
+
 }  // namespace
 
 void write_statistics(const Statistics& statistics, const std::filesystem::path& file) {
   const Tensors tensors = tensors_of(statistics);
   const std::filesystem::path partial = partial_path(file);
   remove_tree(partial);
-  write_safetensors(partial, tensors.views(),
-                    {{"format", kFormat},
-                     {"fingerprint", statistics.fingerprint},
-                     {"tokens_name", statistics.tokens_name},
-                     {"tokens", std::to_string(statistics.tokens)}});
+  write_safetensors(partial, tensors.views(), words_of(statistics));
   replace_file(partial, file, "statistics");
 }
 

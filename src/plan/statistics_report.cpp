@@ -58,7 +58,7 @@ Table calibration_table(const Statistics& s) {
 // Per layer, over donors within reach.
 void add_similarity(const Similarity& similarity, Report& report) {
   Table table{"similarity",
-              "Best linear CKA of each donor within reach with a layer's own experts",
+              "Best score of each donor within reach for any of a layer's own experts",
               {"MoE layer", "donors", "best", "mean", "worst"},
               {}};
   double mean_of_all = 0;
@@ -77,7 +77,8 @@ void add_similarity(const Similarity& similarity, Report& report) {
     mean_of_all += mean / static_cast<double>(similarity.score.size());
     table.rows.push_back({static_cast<int64_t>(layer), donors, best, mean, worst});
   }
-  report.facts.push_back({"similarity_mean", mean_of_all, "linear CKA"});
+  report.facts.push_back({"similarity", similarity.kind, ""});
+  report.facts.push_back({"similarity_mean", mean_of_all, ""});
   report.facts.push_back({"similarity_reach", similarity.reach, "MoE layers"});
   report.facts.push_back({"similarity_samples", similarity.samples, "tok"});
   report.tables.push_back(std::move(table));
@@ -88,7 +89,7 @@ std::string home_text(Home home) { return fmt::format("{}.{}", home.layer, home.
 void add_replacements(const std::vector<Replacement>& replacements, double loss, Report& report) {
   Table table{"replacements",
               "An expert answered for by another (MoE layer.expert), and the loss it adds",
-              {"replaced", "best donor", "its CKA", "loss added", "random donor", "its CKA ",
+              {"replaced", "best donor", "its score", "loss added", "random donor", "its score ",
                "loss added "},
               {}};
   int64_t wins = 0;

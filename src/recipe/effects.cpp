@@ -19,6 +19,8 @@ bool uses_scores(const Recipe& r) {
 const Effect kEffects[] = {
     {"measure.eps", [](const Recipe& r) { return r.measure.plan.empty(); },
      "there is no plan to calibrate for"},
+    {"measure.likeness", [](const Recipe& r) { return r.measure.reach == 0; },
+     "experts are not compared: reach is 0"},
     {"measure.samples", [](const Recipe& r) { return r.measure.reach == 0; },
      "experts are not compared: reach is 0"},
     {"plan.donors", [](const Recipe& r) { return r.plan.mode == "reuse"; },

@@ -57,7 +57,12 @@ std::vector<Knob> measure_knobs() {
       MOUE_KNOB(measure.reach,
                 "compare experts with those of so many MoE layers to either side; 0 = not")
           .range(0, 65536),
-      MOUE_KNOB(measure.samples, "tokens of a layer on which they are compared").range(2, 4096),
+      MOUE_KNOB(measure.likeness,
+                "by what: output (errors where the expert is used) or cka (linear CKA)")
+          .one_of({"output", "cka"}),
+      MOUE_KNOB(measure.samples, "tokens of a layer on which they are compared")
+          .range(2, 4096)
+          .empty_means("2048, for cka 256"),
       MOUE_KNOB(
           measure.replace,
           "trials: an expert answered for by its best donor within reach, and by a random one")

@@ -41,8 +41,10 @@ at::Tensor outputs(Model& model, int64_t physical, const at::Tensor& xhat) {
   const at::Tensor h = at::linear(xhat.to(at::kDouble) * gain, gate_up);
   const at::Tensor y = at::linear(
       at::silu(h.narrow(1, 0, h.size(1) / 2)) * h.narrow(1, h.size(1) / 2, h.size(1) / 2), down);
-  return y - y.mean(0, true);
+  return y;
 }
+
+at::Tensor centred(const at::Tensor& y) { return y - y.mean(0, true); }
 
 at::Tensor parameter(Model& model, const std::string& name) {
   for (const Parameter& p : model.parameters()) {
@@ -74,36 +76,101 @@ double cka(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+// One window of 64 inputs and 64 samples: every token is one.
+struct Sampled {
+  std::unique_ptr<Model> model = open_model(kTiny);
+  at::Tensor windows = windows_of(open_tokens(kHeldOut, "", 64, 2048), 64, 1);
+  std::vector<at::Tensor> xhat{8}, chosen{8}, gate{8};
+  Statistics measured;
+
+  Sampled() {
+    const at::NoGradGuard no_grad;
+    measured = collect_statistics(*model, nullptr, 0.02, windows, 1);
+    Pass pass;
+    pass.observer = [&](const MoeView& view) {
+      xhat[view.moe_layer] = view.xhat_TD.clone();
+      chosen[view.moe_layer] = view.routed->chosen_TK.clone();
+      gate[view.moe_layer] = view.routed->gate_TK.to(at::kDouble);
+    };
+    model->logits(windows.narrow(1, 0, 64), pass);
+  }
+  // 1 / (1 + e) by plain loops.
+  double output_score(int64_t layer, int64_t own, int64_t donor, double scale) {
+    const at::Tensor y = outputs(*model, 8 * layer + own, xhat[layer]);
+    const at::Tensor z = outputs(*model, donor, xhat[layer]) * scale;
+    double error = 0, squares = 0;
+    for (int64_t t = 0; t < 64; ++t) {
+      for (int64_t k = 0; k < 2; ++k) {
+        if (chosen[layer][t][k].item<int64_t>() != own) continue;
+        const double g = gate[layer][t][k].item<double>();
+        error += g * g * (z[t] - y[t]).square().sum().item<double>();
+        squares += g * g * y[t].square().sum().item<double>();
+      }
+    }
+    return 1 / (1 + error / squares);
+  }
+};
+
 TEST_CASE("scores on tokens are linear CKA of the sampled inputs", "[peer][measure]") {
-  const auto model = open_model(kTiny);
-  // One window of 64 inputs and 64 samples: every token is one.
-  const TokenFile tokens = open_tokens(kHeldOut, "", 64, 2048);
-  const at::Tensor windows = windows_of(tokens, 64, 1);
-  std::vector<at::Tensor> xhat(8);
-  Pass pass;
-  pass.observer = [&](const MoeView& view) { xhat[view.moe_layer] = view.xhat_TD.clone(); };
+  Sampled s;
   const at::NoGradGuard no_grad;
-  model->logits(windows.narrow(1, 0, 64), pass);
-  const Likeness seen = compare_experts(*model, windows, 16, 1, 64);
+  const Likeness seen = compare_experts(*s.model, s.measured, s.windows, 16, {"cka", 1, 64});
   CHECK(seen.similarity.samples == 64);
+  CHECK(seen.similarity.kind == "cka");
   for (const int64_t layer : {0, 4}) {
     const int64_t donor = 8 * (layer + 1) + 3;
-    const at::Tensor theirs = outputs(*model, donor, xhat[layer]);
+    const at::Tensor theirs = centred(outputs(*s.model, donor, s.xhat[layer]));
     double best = 0;
     for (int64_t i = 0; i < 8; ++i) {
-      const double wanted = cka(outputs(*model, 8 * layer + i, xhat[layer]), theirs);
-      CHECK(std::abs(seen.cka_NR[layer][i][2 * 8 + 3].item<double>() - wanted) < tolerance::kCka);
+      const at::Tensor own = centred(outputs(*s.model, 8 * layer + i, s.xhat[layer]));
+      const double wanted = cka(own, theirs);
+      CHECK(std::abs(seen.score_NR[layer][i][2 * 8 + 3].item<double>() - wanted) < tolerance::kCka);
       best = std::max(best, wanted);
     }
     CHECK(std::abs(seen.similarity.score[layer][donor] - best) < tolerance::kCka);
     // Control: behind another layer's norm, on another layer's tokens, it is another number.
-    CHECK(std::abs(cka(outputs(*model, 8 * layer, xhat[layer + 1]),
-                       outputs(*model, donor, xhat[layer + 1])) -
-                   seen.cka_NR[layer][0][2 * 8 + 3].item<double>()) > 100 * tolerance::kCka);
+    CHECK(std::abs(cka(centred(outputs(*s.model, 8 * layer, s.xhat[layer + 1])),
+                       centred(outputs(*s.model, donor, s.xhat[layer + 1]))) -
+                   seen.score_NR[layer][0][2 * 8 + 3].item<double>()) > 100 * tolerance::kCka);
     CHECK(seen.similarity.score[layer][8 * layer] == Similarity::kUnknown);
     CHECK(seen.similarity.score[layer][8 * ((layer + 2) % 8)] == Similarity::kUnknown);
   }
-  CHECK(model->pool().slots == vanilla_pool(open_checkpoint(kTiny).config(), model->spec()).slots);
+  CHECK(s.model->pool().slots ==
+        vanilla_pool(open_checkpoint(kTiny).config(), s.model->spec()).slots);
+}
+
+TEST_CASE("scores of outputs are errors where the model uses the expert", "[peer][measure]") {
+  Sampled s;
+  const at::NoGradGuard no_grad;
+  const Likeness seen = compare_experts(*s.model, s.measured, s.windows, 16, {"output", 7, 64});
+  CHECK(seen.similarity.kind == "output");
+  for (const int64_t layer : {1, 5}) {
+    for (const int64_t other : {0, 6}) {
+      const double scale = s.measured.output_rms[layer] / s.measured.output_rms[other];
+      for (int64_t own = 0; own < 8; ++own) {
+        const bool is_used = s.chosen[layer].eq(own).any().item<bool>();
+        const double score = seen.score_NR[layer][own][(other - layer + 7) * 8 + 2].item<double>();
+        if (!is_used) {
+          CHECK(score == Similarity::kUnknown);
+          continue;
+        }
+        CHECK(score ==
+              Approx(s.output_score(layer, own, 8 * other + 2, scale)).margin(tolerance::kCka));
+        // Controls: unscaled, and another donor.
+        CHECK(std::abs(score - s.output_score(layer, own, 8 * other + 2, 1)) > tolerance::kCka);
+        CHECK(std::abs(score - s.output_score(layer, own, 8 * other + 3, scale)) > tolerance::kCka);
+      }
+    }
+  }
+}
+
+TEST_CASE("the best donor costs less than a random one in most trials", "[peer][measure]") {
+  MeasureOptions options = options_of(7, 20, 4096);
+  options.samples = 2048;
+  const Statistics seen = measure(open_checkpoint(kTiny), nullptr, options);
+  int64_t wins = 0;
+  for (const Replacement& r : seen.replacements) wins += r.best_loss < r.random_loss;
+  CHECK(wins > 10);
 }
 
 TEST_CASE("a trial's losses are those of a model with the donor in the expert's place",

@@ -104,7 +104,7 @@ double cka(const Rows& a, const Rows& b) {
 }
 
 Similarity hand_made(int64_t layers, int64_t experts, int64_t reach) {
-  Similarity similarity{"tokens", 10, reach, {}};
+  Similarity similarity{"cka", "tokens", 10, reach, {}};
   similarity.score.assign(layers, std::vector<double>(layers * experts, Similarity::kUnknown));
   for (int64_t layer = 0; layer < layers; ++layer) {
     for (int64_t p = 0; p < layers * experts; ++p) {

@@ -55,6 +55,7 @@ void check_equal(const Statistics& a, const Statistics& b) {
   CHECK(a.margin == b.margin);
   CHECK(a.entropy == b.entropy);
   CHECK(a.output_rms == b.output_rms);
+  CHECK(a.similarity.kind == b.similarity.kind);
   CHECK(a.similarity.inputs == b.similarity.inputs);
   CHECK(a.similarity.samples == b.similarity.samples);
   CHECK(a.similarity.reach == b.similarity.reach);
@@ -179,7 +180,8 @@ namespace {
 Statistics compared() {
   Statistics s = sample();
   const double no = Similarity::kUnknown;
-  s.similarity = {"tokens", 100, 1, {{no, no, no, 0.5, 1.0 / 3, 0}, {0.25, 1, 0.75, no, no, no}}};
+  s.similarity = {
+      "output", "tokens", 100, 1, {{no, no, no, 0.5, 1.0 / 3, 0}, {0.25, 1, 0.75, no, no, no}}};
   s.replacements = {{{0, 1}, {1, 0}, {1, 2}, 0.5, 0.1, 3.0, 3.25},
                     {{1, 2}, {0, 0}, {0, 1}, 0.25, 0.125, 4.5, 4.0}};
   return s;
