@@ -171,7 +171,7 @@ def markdown(evidence):
             f"{averages['dead']:.0f}" if "dead" in averages else "", f"{arm['seconds'] / 60:.1f}",
         ]) + " |")  # fmt: skip
     lines += ["", "Mean +- standard deviation over seeds; differences are taken seed by seed (same tokens, same order); the verdict is a "
-              "paired t-test at 95 % of each arm on its own. MaxVio (worst layer) and dead experts: mean of the last tenth of the steps."]  # fmt: skip
+              "paired t-test at 95 % of each arm on its own. MaxVio (worst layer; of a MoUE over all its slots, so higher for the same balance) and dead experts: mean of the last tenth of the steps."]  # fmt: skip
     lines += ["", *(f"* `{arm['name']}`: {arm['why']}" for arm in evidence["arms"])]
     if evidence["warnings"]:
         lines += ["", *(f"* Warning: {warning}" for warning in evidence["warnings"])]
