@@ -272,6 +272,28 @@ class Recipes(Folder):
         with self.assertRaisesRegex(evidence.Refusal, "no arm rnadom; arms: control, half_staggered"):
             evidence.chosen(arms, ["rnadom"])
 
+    def test_tokens_of_arena_b(self):
+        corpus = self.folder / "corpus"
+        (corpus / "tokenizer").mkdir(parents=True)
+        (corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+        (corpus / "provenance.json").write_text("one")
+        (corpus / "train.bin").write_bytes(bytes(range(14)))  # seven tokens
+        (corpus / "held_out.bin").write_bytes(bytes(4))
+        options = self.options("b")
+        options.out, options.corpus = self.folder / "out", corpus
+        for _ in range(2):  # the second time all is there
+            tokens = evidence.prepare_data(options)
+            self.assertEqual(tokens["first half"].read_bytes(), bytes(range(6)))
+            self.assertEqual(tokens["second half"].read_bytes(), bytes(range(6, 14)))
+            self.assertEqual(tokens["all"].read_bytes(), bytes(range(14)))
+        self.assertEqual(sorted(path.name for path in (options.out / "data" / "init").iterdir()), ["config.json", "tokenizer.json"])
+        (corpus / "provenance.json").write_text("two")
+        with self.assertRaisesRegex(evidence.Refusal, "was begun with another corpus"):
+            evidence.prepare_data(options)
+        options.corpus = self.folder
+        with self.assertRaisesRegex(evidence.Refusal, "is no corpus; run scripts/corpus"):
+            evidence.prepare_data(options)
+
     def test_random_slots_keep_the_rules(self):
         slots = [[*range(4 * layer, 4 * layer + 4), *range(4 * ((layer + 1) % 5), 4 * ((layer + 1) % 5) + 4)] for layer in range(5)]
         plan = {"notes": [], "moue": {"home": [[layer, expert] for layer in range(5) for expert in range(4)], "slots": slots,
