@@ -37,10 +37,11 @@ struct Table {
   std::string title;
   std::vector<std::string> columns;
   std::vector<std::vector<Value>> rows;
+  bool data = false;  ///< what a picture is drawn from: in JSON alone
 };
 
 struct Picture {
-  std::string title;
+  std::string title;  ///< stands under it: what it shows
   std::string svg;
 };
 

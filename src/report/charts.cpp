@@ -1,4 +1,4 @@
-// Line charts and square charts on the SVG canvas.
+// Line charts on the SVG canvas.
 #include "report/svg.h"
 
 #include <fmt/format.h>
@@ -11,11 +11,12 @@ namespace moue {
 
 namespace {
 
-constexpr double kWidth = 760, kHeight = 380;
-constexpr double kLeft = 70, kRight = 20, kTop = 40,
-                 kBottom = 80;  // the bottom holds ticks, label and legend
+constexpr double kWidth = 600, kHeight = 360;
+constexpr double kLeft = 74, kRight = 16, kTop = 56,
+                 kBottom = 96;  // the bottom holds ticks, label and two rows of legend
 constexpr size_t kMostSeries = 4;
 constexpr size_t kMostMarkers = 40;  // more points than this get a marker at the end only
+constexpr double kDot = 4;           // side of a point where there are many
 
 struct Range {
   double low = std::numeric_limits<double>::infinity();
@@ -28,53 +29,109 @@ struct Range {
   }
 };
 
-// The data's range, or the axis's own where set; never empty.
-Range range_of(const Axis& axis, const std::vector<Series>& series, bool horizontal) {
-  Range range;
-  for (const Series& s : series) {
-    for (double value : horizontal ? s.x : s.y) range.take(value);
+// An axis as pixels: where its values lie and where its ticks are.
+class Scale {
+ public:
+  Scale(const Axis& axis, const std::vector<Series>& series, bool horizontal, double from,
+        double to)
+      : logarithmic_(axis.logarithmic), from_(from), to_(to) {
+    Range range;
+    for (const Series& s : series) {
+      for (double value : horizontal ? s.x : s.y) range.take(place(value));
+    }
+    if (axis.low) range.low = place(*axis.low);
+    if (axis.high) range.high = place(*axis.high);
+    if (!(range.low <= range.high) || !std::isfinite(range.low) || !std::isfinite(range.high))
+      range = {0, 1};
+    if (range.low == range.high) range = {range.low - 0.5, range.high + 0.5};
+    low_ = range.low;
+    high_ = range.high;
   }
-  range.low = axis.low.value_or(range.low);
-  range.high = axis.high.value_or(range.high);
-  if (!(range.low <= range.high) || !std::isfinite(range.low) || !std::isfinite(range.high))
-    return {0, 1};
-  if (range.low == range.high) return {range.low - 0.5, range.high + 0.5};
-  return range;
-}
 
-// Pieces of a series between what is not finite, in pixels.
-template <class AtX, class AtY>
-void draw_series(Svg& svg, const Series& series, Ink ink, AtX at_x, AtY at_y) {
+  /// Not finite where the value has no place.
+  double at(double value) const {
+    return from_ + (place(value) - low_) / (high_ - low_) * (to_ - from_);
+  }
+  std::vector<double> ticks(int count) const {
+    return logarithmic_ ? power_ticks(std::pow(10, low_), std::pow(10, high_))
+                        : round_ticks(low_, high_, count);
+  }
+  bool covers(double value) const { return place(value) >= low_ && place(value) <= high_; }
+
+ private:
+  double place(double value) const {
+    if (!logarithmic_) return value;
+    return value > 0 ? std::log10(value) : std::numeric_limits<double>::quiet_NaN();
+  }
+  bool logarithmic_;
+  double from_, to_, low_ = 0, high_ = 1;
+};
+
+// Finite points of a series, in pixels, in runs between what is not finite.
+struct Piece {
   std::vector<double> x, y;
-  const auto flush = [&](bool is_last) {
-    if (x.size() > 1) svg.polyline(x, y, ink);
-    const bool all = series.x.size() <= kMostMarkers;
-    for (size_t i = 0; i < x.size(); ++i) {
-      if (all || x.size() == 1 || (is_last && i + 1 == x.size())) svg.marker(x[i], y[i], ink);
-    }
-    x.clear();
-    y.clear();
-  };
+};
+
+std::vector<Piece> pieces_of(const Series& series, const Scale& x, const Scale& y) {
+  std::vector<Piece> pieces(1);
   for (size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
-    if (std::isfinite(series.x[i]) && std::isfinite(series.y[i])) {
-      x.push_back(at_x(series.x[i]));
-      y.push_back(at_y(series.y[i]));
-    } else {
-      flush(false);
+    const double at_x = x.at(series.x[i]), at_y = y.at(series.y[i]);
+    if (std::isfinite(at_x) && std::isfinite(at_y)) {
+      pieces.back().x.push_back(at_x);
+      pieces.back().y.push_back(at_y);
+    } else if (!pieces.back().x.empty()) {
+      pieces.emplace_back();
     }
   }
-  flush(true);
+  return pieces;
 }
 
+void draw_points(Svg& svg, const std::vector<Piece>& pieces, Ink ink) {
+  size_t count = 0;
+  for (const Piece& piece : pieces) count += piece.x.size();
+  for (const Piece& piece : pieces) {
+    if (count > kMostMarkers) {
+      svg.dots(piece.x, piece.y, std::vector<double>(piece.x.size(), kDot), ink);
+      continue;
+    }
+    for (size_t i = 0; i < piece.x.size(); ++i) svg.marker(piece.x[i], piece.y[i], ink);
+  }
+}
+
+void draw_lines(Svg& svg, const std::vector<Piece>& pieces, bool all_markers, Ink ink) {
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    const auto& [x, y] = pieces[p];
+    if (x.size() > 1) svg.polyline(x, y, ink);
+    const bool is_last = p + 1 == pieces.size();
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (all_markers || x.size() == 1 || (is_last && i + 1 == x.size()))
+        svg.marker(x[i], y[i], ink);
+    }
+  }
+}
+
+// Two entries a row: words grow on small screens.
 void draw_legend(Svg& svg, const std::vector<Series>& series) {
-  double x = kLeft;
   for (size_t i = 0; i < series.size(); ++i) {
     const Ink ink = static_cast<Ink>(static_cast<size_t>(Ink::Series0) + i);
-    const double y = kHeight - 14;
-    svg.polyline({x, x + 36}, {y - 4, y - 4}, ink);
+    const double x = i % 2 == 0 ? 12 : kWidth / 2,
+                 y = kHeight - (series.size() > 2 && i < 2 ? 36 : 12);
+    if (!series[i].points) svg.polyline({x, x + 36}, {y - 4, y - 4}, ink);
     svg.marker(x + 18, y - 4, ink);
     svg.text(x + 42, y, series[i].name);
-    x += 64 + 7.0 * static_cast<double>(series[i].name.size());
+  }
+}
+
+void draw_marks(Svg& svg, const std::vector<Mark>& marks, const Scale& x, double bottom) {
+  double free_from = 0;
+  for (const Mark& mark : marks) {
+    if (!x.covers(mark.x)) continue;
+    const double at = x.at(mark.x), width = 8.5 * static_cast<double>(mark.name.size());
+    svg.line(at, kTop, at, bottom, Ink::Mark);
+    const double begin = std::min(at, kWidth - width);
+    if (begin < free_from) continue;  // its line tells enough
+    svg.text(begin, kTop - 8, mark.name);
+    free_from = begin + width + 8;
   }
 }
 
@@ -95,80 +152,70 @@ std::vector<double> round_ticks(double low, double high, int count) {
   return ticks;
 }
 
-std::string line_chart(std::string_view title, const Axis& x, const Axis& y,
-                       const std::vector<Series>& all) {
-  const std::vector<Series> series(all.begin(), all.begin() + std::min(all.size(), kMostSeries));
-  const Range rx = range_of(x, series, true), ry = range_of(y, series, false);
-  const double right = kWidth - kRight, bottom = kHeight - kBottom;
-  const auto at_x = [&](double v) {
-    return kLeft + (v - rx.low) / (rx.high - rx.low) * (right - kLeft);
-  };
-  const auto at_y = [&](double v) {
-    return bottom - (v - ry.low) / (ry.high - ry.low) * (bottom - kTop);
-  };
-  Svg svg(kWidth, kHeight, title, fmt::format("{} over {}", y.label, x.label));
-  for (double tick : round_ticks(ry.low, ry.high, 6)) {
-    svg.line(kLeft, at_y(tick), right, at_y(tick), Ink::Grid);
-    svg.text(kLeft - 8, at_y(tick) + 4, fmt::format("{:.6g}", tick), Anchor::End);
+std::vector<double> power_ticks(double low, double high) {
+  std::vector<double> ticks;
+  const double first = std::floor(std::log10(low)), last = std::ceil(std::log10(high));
+  if (!std::isfinite(first) || !std::isfinite(last)) return ticks;
+  const double stride = std::max(1.0, std::ceil((last - first) / 8));
+  for (double power = first; power <= last; power += stride) {
+    for (double factor : {1.0, 2.0, 5.0}) {
+      const double tick = factor * std::pow(10, power);
+      const bool fits = tick >= low * (1 - 1e-9) && tick <= high * (1 + 1e-9);
+      if (fits && (factor == 1 || last - first <= 3)) ticks.push_back(tick);
+    }
   }
-  for (double tick : round_ticks(rx.low, rx.high, 8)) {
-    svg.line(at_x(tick), bottom, at_x(tick), bottom + 5, Ink::Axis);
-    svg.text(at_x(tick), bottom + 19, fmt::format("{:.6g}", tick), Anchor::Middle);
+  return ticks;
+}
+
+Series thinned(const Series& series, size_t most) {
+  const size_t size = std::min(series.x.size(), series.y.size());
+  const size_t group = (size + most - 1) / std::max<size_t>(most, 1);
+  if (group <= 1) return series;
+  Series result{series.name, {}, {}, series.points};
+  for (size_t begin = 0; begin < size; begin += group) {
+    const size_t end = std::min(begin + group, size);
+    double sum = 0, count = 0;
+    for (size_t i = begin; i < end; ++i) {
+      if (!std::isfinite(series.y[i])) continue;
+      sum += series.y[i];
+      ++count;
+    }
+    result.x.push_back(series.x[end - 1]);
+    result.y.push_back(count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN());
+  }
+  return result;
+}
+
+std::string line_chart(std::string_view title, const Axis& x, const Axis& y,
+                       const std::vector<Series>& all, const std::vector<Mark>& marks) {
+  const std::vector<Series> series(all.begin(), all.begin() + std::min(all.size(), kMostSeries));
+  const double right = kWidth - kRight, bottom = kHeight - kBottom;
+  const Scale horizontal(x, series, true, kLeft, right);
+  const Scale vertical(y, series, false, bottom, kTop);
+  Svg svg(kWidth, kHeight, title, fmt::format("{} over {}", y.label, x.label));
+  for (double tick : vertical.ticks(5)) {
+    svg.line(kLeft, vertical.at(tick), right, vertical.at(tick), Ink::Grid);
+    svg.text(kLeft - 8, vertical.at(tick) + 4, fmt::format("{:.6g}", tick), Anchor::End);
+  }
+  for (double tick : horizontal.ticks(6)) {
+    svg.line(horizontal.at(tick), bottom, horizontal.at(tick), bottom + 5, Ink::Axis);
+    svg.text(horizontal.at(tick), bottom + 20, fmt::format("{:.6g}", tick), Anchor::Middle);
   }
   svg.line(kLeft, bottom, right, bottom, Ink::Axis);
   svg.line(kLeft, kTop, kLeft, bottom, Ink::Axis);
-  svg.text((kLeft + right) / 2, bottom + 37, x.label, Anchor::Middle);
-  svg.text_upwards(18, (kTop + bottom) / 2, y.label);
+  svg.text((kLeft + right) / 2, bottom + 42, x.label, Anchor::Middle);
+  svg.text_upwards(16, (kTop + bottom) / 2, y.label);
+  draw_marks(svg, marks, horizontal, bottom);
   for (size_t i = 0; i < series.size(); ++i) {
-    draw_series(svg, series[i], static_cast<Ink>(static_cast<size_t>(Ink::Series0) + i), at_x,
-                at_y);
+    const Ink ink = static_cast<Ink>(static_cast<size_t>(Ink::Series0) + i);
+    const std::vector<Piece> pieces = pieces_of(series[i], horizontal, vertical);
+    if (series[i].points) {
+      draw_points(svg, pieces, ink);
+    } else {
+      draw_lines(svg, pieces, series[i].x.size() <= kMostMarkers, ink);
+    }
   }
   draw_legend(svg, series);
-  return svg.finish();
-}
-
-std::string square_chart(std::string_view title, std::string_view column_label,
-                         std::string_view row_label, const std::vector<std::vector<double>>& rows,
-                         std::string_view hint, std::optional<double> most) {
-  size_t columns = 1;
-  double largest = 0;
-  for (const std::vector<double>& row : rows) {
-    columns = std::max(columns, row.size());
-    for (double value : row) {
-      if (std::isfinite(value)) largest = std::max(largest, value);
-    }
-  }
-  const double scale = most.value_or(largest) > 0 ? most.value_or(largest) : 1;
-  const double cell = std::clamp(900.0 / static_cast<double>(columns), 5.0, 26.0);
-  const double width = std::max(420.0, kLeft + kRight + cell * static_cast<double>(columns));
-  const double bottom = kTop + cell * static_cast<double>(rows.size());
-  Svg svg(width, bottom + 62, title,
-          fmt::format("{} of {} by {}; the area is the value", hint, row_label, column_label));
-  svg.rectangle(kLeft, kTop, cell * static_cast<double>(columns), bottom - kTop, Ink::Frame);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    for (size_t c = 0; c < rows[r].size(); ++c) {
-      const double value = rows[r][c];
-      if (!(value > 0) || !std::isfinite(value)) continue;
-      const double side = cell * 0.92 * std::sqrt(std::min(1.0, value / scale));
-      svg.rectangle(
-          kLeft + (static_cast<double>(c) + 0.5) * cell - side / 2,
-          kTop + (static_cast<double>(r) + 0.5) * cell - side / 2, side, side, Ink::Solid,
-          fmt::format("{} {}, {} {}: {} {:.4g}", row_label, r, column_label, c, hint, value));
-    }
-  }
-  const size_t row_step = 1 + static_cast<size_t>(13 / cell),
-               column_step = 1 + static_cast<size_t>(22 / cell);
-  for (size_t r = 0; r < rows.size(); r += row_step) {
-    svg.text(kLeft - 8, kTop + (static_cast<double>(r) + 0.5) * cell + 4, fmt::format("{}", r),
-             Anchor::End);
-  }
-  for (size_t c = 0; c < columns; c += column_step) {
-    svg.text(kLeft + (static_cast<double>(c) + 0.5) * cell, bottom + 16, fmt::format("{}", c),
-             Anchor::Middle);
-  }
-  svg.text(kLeft, bottom + 34, column_label);
-  svg.text(kLeft, bottom + 52, fmt::format("a full square is {} {:.4g}", hint, scale));
-  svg.text_upwards(18, (kTop + bottom) / 2, row_label);
   return svg.finish();
 }
 

@@ -2,6 +2,7 @@
 // nothing loaded.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "moue/report.h"
@@ -22,6 +23,11 @@ h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }
 .verdict { font-weight: 600; }
 .scroll { overflow-x: auto; }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr));
+  gap: .7rem 1rem; margin: .5rem 0 0; }
+.facts div { padding: 0 .7rem; border-left: 3px solid var(--line); }
+.facts dt { color: var(--muted); font-size: .82rem; }
+.facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
@@ -33,9 +39,13 @@ td.text { overflow-wrap: anywhere; min-width: 6ch; }
 .not-applicable { color: var(--muted); }
 .warning { border-left: .3rem solid var(--fail); padding: .3rem .8rem; background: var(--soft);
   overflow-wrap: anywhere; }
-figure { margin: 1rem 0; }
-figure svg { max-width: 100%; height: auto; }
-figcaption { color: var(--muted); }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 33rem), 1fr));
+  gap: 1.5rem 1.25rem; margin: 1.5rem 0; align-items: start; }
+figure { margin: 0; min-width: 0; }
+figure svg { max-width: 100%; height: auto; display: block; }
+figure svg.wide { min-width: 40rem; }
+figure:has(svg.wide) { grid-column: 1 / -1; }
+figcaption { color: var(--muted); font-size: .92rem; margin-top: .25rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } .scroll { overflow: visible; }
   tr, figure { break-inside: avoid; } thead { display: table-header-group; } }
 )";
@@ -75,14 +85,18 @@ std::string cell(std::string_view kind, std::string_view text) {
   return fmt::format("<td class=\"{}\">{}</td>", kind, escaped(text));
 }
 
+std::string words_of(std::string key) {
+  std::replace(key.begin(), key.end(), '_', ' ');
+  return key;
+}
+
 std::string html_of(const std::vector<Fact>& facts) {
-  std::string rows;
+  std::string items;
   for (const Fact& fact : facts) {
-    rows += fmt::format("<tr><th scope=\"row\">{}</th>{}</tr>\n", escaped(fact.key),
-                        cell("text", fact_text(fact)));
+    items += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", escaped(words_of(fact.key)),
+                         escaped(fact_text(fact)));
   }
-  return fmt::format(
-      "<h2>Facts</h2>\n<div class=\"scroll\"><table><tbody>\n{}</tbody></table></div>\n", rows);
+  return fmt::format("<h2>Facts</h2>\n<dl class=\"facts\">\n{}</dl>\n", items);
 }
 
 std::string html_of(const std::vector<Check>& checks) {
@@ -123,8 +137,8 @@ std::string html_of(const Picture& picture) {
   const bool drawn =
       picture.svg.starts_with("<svg") && picture.svg.find("<script") == std::string::npos;
   return fmt::format(
-      "<figure>\n<figcaption>{}</figcaption>\n<div class=\"scroll\">{}</div>\n</figure>\n",
-      escaped(picture.title), drawn ? picture.svg : escaped(picture.svg));
+      "<figure>\n<div class=\"scroll\">{}</div>\n<figcaption>{}</figcaption>\n</figure>\n",
+      drawn ? picture.svg : escaped(picture.svg), escaped(picture.title));
 }
 
 std::string verdict(const Report& report) {
@@ -144,8 +158,14 @@ std::string to_html(const Report& report) {
   }
   if (!report.checks.empty()) body += html_of(report.checks);
   if (!report.facts.empty()) body += html_of(report.facts);
-  for (const Picture& picture : report.pictures) body += html_of(picture);
-  for (const Table& table : report.tables) body += html_of(table);
+  if (!report.pictures.empty()) {
+    body += "<div class=\"pictures\">\n";
+    for (const Picture& picture : report.pictures) body += html_of(picture);
+    body += "</div>\n";
+  }
+  for (const Table& table : report.tables) {
+    if (!table.data) body += html_of(table);
+  }
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, "

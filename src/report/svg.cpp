@@ -27,10 +27,14 @@ constexpr std::string_view kStyle = R"(
 .moue-svg .s2 { stroke: #1c7a3e; stroke: var(--c); stroke-dasharray: 2 3; } .moue-svg .s3 { stroke: #7a2fa8; stroke: var(--d); stroke-dasharray: 9 3 2 3; }
 .moue-svg .m0 { fill: #1f5fa8; fill: var(--a); } .moue-svg .m1 { fill: #b3440d; fill: var(--b); } .moue-svg .m2 { fill: #1c7a3e; fill: var(--c); }
 .moue-svg .m3 { fill: #7a2fa8; fill: var(--d); }
+.moue-svg .mark { stroke: #1b1f24; stroke: var(--ink); stroke-opacity: .55; stroke-dasharray: 1 4; }
+@media (max-width: 520px) { .moue-svg.small text { font-size: 17px; } .moue-svg.small .title { font-size: 19px; } }
 )";
 
-constexpr std::array<std::string_view, 9> kClasses = {"solid", "hollow", "frame", "grid", "axis",
-                                                      "s0",    "s1",     "s2",    "s3"};
+constexpr double kSmall = 640;  // pictures up to this wide shrink with the screen, their words less
+
+constexpr std::array<std::string_view, 10> kClasses = {"solid", "hollow", "frame", "grid", "axis",
+                                                       "mark",  "s0",     "s1",    "s2",   "s3"};
 
 std::string_view class_of(Ink ink) { return kClasses[static_cast<size_t>(ink)]; }
 
@@ -77,12 +81,13 @@ std::string_view anchor_of(Anchor anchor) {
 
 Svg::Svg(double width, double height, std::string_view title, std::string_view description) {
   head_ = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"moue-svg\" role=\"img\" width=\"{0}\" "
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"moue-svg {5}\" role=\"img\" width=\"{0}\" "
       "height=\"{1}\" "
       "viewBox=\"0 0 {0} {1}\">\n<title>{2}</title>\n<desc>{3}</desc>\n<style>{4}</style>\n"
       "<rect class=\"paper\" width=\"{0}\" height=\"{1}\"/>\n<text class=\"title\" x=\"12\" "
       "y=\"22\">{2}</text>\n",
-      px(width), px(height), escaped(title), escaped(description), kStyle);
+      px(width), px(height), escaped(title), escaped(description), kStyle,
+      width <= kSmall ? "small" : "wide");
 }
 
 void Svg::rectangle(double x, double y, double width, double height, Ink ink) {
@@ -127,6 +132,18 @@ void Svg::marker(double x, double y, Ink ink) {
     shape(fmt::format("{},{} {},{} {},{} {},{}", left, px(y), px(x), top, right, px(y), px(x),
                       bottom));
   }
+}
+
+void Svg::dots(const std::vector<double>& x, const std::vector<double>& y,
+               const std::vector<double>& side, Ink ink) {
+  body_ += fmt::format("<path class=\"{}\" d=\"",
+                       ink == Ink::Solid ? "solid" : fmt::format("m{}", series_of(ink)));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const std::string length = px(side[i]);
+    body_ += fmt::format("M{},{}h{}v{}h-{}z", px(x[i] - side[i] / 2), px(y[i] - side[i] / 2),
+                         length, length, length);
+  }
+  body_ += "\"/>\n";
 }
 
 void Svg::text(double x, double y, std::string_view text, Anchor anchor) {

@@ -81,7 +81,9 @@ std::string to_text(const Report& report) {
   std::string text = fmt::format("{}: {}\n", report.verb, one_line(report.title));
   if (!report.facts.empty()) text += "\n" + text_of(report.facts);
   if (!report.checks.empty()) text += "\nchecks\n" + text_of(report.checks);
-  for (const Table& table : report.tables) text += "\n" + text_of(table);
+  for (const Table& table : report.tables) {
+    if (!table.data) text += "\n" + text_of(table);
+  }
   if (!report.warnings.empty()) text += "\n";
   for (const auto& warning : report.warnings)
     text += fmt::format("warning: {}\n", one_line(warning));
