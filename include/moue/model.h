@@ -84,6 +84,8 @@ struct Routed {
   at::Tensor probability_S;  ///< float64, sum over tokens of each open slot's share of the scores
                              ///< (softmax of z, or sigmoids over their sum; without pool bias)
   at::Tensor z_TS;  ///< float32 logits with every term but the pool bias; -inf where closed
+  /// float32 trajectory bonus, a term of z: for observers alone; undefined without a state.
+  at::Tensor bonus_TS;
 };
 
 /// What a MoE layer computed, for measuring. Tensors are valid during the call.

@@ -32,8 +32,9 @@ struct ConvertStage : ConvertOptions {
   std::filesystem::path out;         ///< "" = OUT/model
 };
 struct TrainStage : TrainOptions {
-  std::filesystem::path model;  ///< "" = OUT/model, with control the source
-  std::filesystem::path out;    ///< "" = OUT/train, with control OUT/control
+  std::filesystem::path model;   ///< "" = OUT/model, with control the source
+  std::filesystem::path out;     ///< "" = OUT/train, with control OUT/control
+  std::filesystem::path report;  ///< a run to report on, training nothing; "" = train
 };
 struct ValidateStage : ValidateOptions {
   std::filesystem::path result;  ///< "" = OUT/model

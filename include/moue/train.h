@@ -81,12 +81,14 @@ struct TrainOptions {
     double cover = 0.95;  ///< share of each layer's choices that the slots which stay must hold
   } relock;
 
-  int64_t eval_every = 100;  ///< steps between held-out losses; 0 = only at both ends
-  int64_t save_every = 0;    ///< steps between checkpoints; 0 = only the last
-  int64_t keep_last = 0;     ///< only the newest so many steps stay on disk; 0 = all
-  int64_t keep_every = 0;    ///< steps that are a multiple of it stay too; 0 = none
-  double time_limit = 0;     ///< seconds after which the run saves and stops, exit code 4; 0 = none
-  int64_t stop_after = 0;    ///< save and stop after this step; 0 = run to the end
+  int64_t log_every = 10;         ///< steps between the numbers of single tokens, and TensorBoard's
+  int64_t eval_every = 100;       ///< steps between held-out losses; 0 = only at both ends
+  int64_t save_every = 0;         ///< steps between checkpoints; 0 = only the last
+  std::filesystem::path compare;  ///< run to show beside this one in its report; "" = none
+  int64_t keep_last = 0;          ///< only the newest so many steps stay on disk; 0 = all
+  int64_t keep_every = 0;         ///< steps that are a multiple of it stay too; 0 = none
+  double time_limit = 0;   ///< seconds after which the run saves and stops, exit code 4; 0 = none
+  int64_t stop_after = 0;  ///< save and stop after this step; 0 = run to the end
   std::string dtype = "float32";  ///< compute: float32 | bfloat16 (master weights are float32)
   bool recompute = false;      ///< keep only the inputs of blocks, run them again on the way back
   bool deterministic = false;  ///< the same bits again: refuse what cannot promise them
@@ -96,9 +98,15 @@ struct TrainOptions {
 };
 
 /// Needs LibTorch. `model` is a MoUE directory, or with `control` any supported checkpoint. Writes
-/// out/train.jsonl, out/step-XXXXXX/ (a loadable model and training/), out/latest. Throws Error, or
-/// Interrupted once saved.
+/// out/run.json, out/train.jsonl, out/tensorboard/, out/step-XXXXXX/ (a loadable model and
+/// training/), out/latest, and at its end what report_run writes. Throws Error, or Interrupted once
+/// saved.
 Report train(const std::filesystem::path& model, const std::filesystem::path& out,
              const TrainOptions& options);
+
+/// What a run has done so far, by its files alone: at any time, without LibTorch. `compare`: the
+/// run to show beside it, such as the control; "" = none. Both may be a directory with train/ in
+/// it. Writes report.html and report.json into the run's directory.
+Report report_run(const std::filesystem::path& run, const std::filesystem::path& compare);
 
 }  // namespace moue

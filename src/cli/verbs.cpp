@@ -125,7 +125,12 @@ Report run_convert(const Recipe& recipe) {
   return convert(source, plan, statistics ? &*statistics : nullptr, recipe.convert.out, options);
 }
 
+bool is_report(const Recipe& recipe) {
+  return recipe.verb == "train" && !recipe.train.report.empty();
+}
+
 Report run_train(const Recipe& recipe) {
+  if (is_report(recipe)) return report_run(recipe.train.report, recipe.train.compare);
   TrainOptions options = recipe.train;
   options.recipe = resolved(recipe, "train");
   return train(recipe.train.model, recipe.train.out, options);
@@ -148,7 +153,7 @@ Report run_validate(const Recipe& recipe) {
 /// alone.
 void keep_recipe(const Recipe& recipe) {
   const bool is_dry = recipe.verb == "convert" && recipe.convert.dry_run;
-  if (recipe.out.empty() || recipe.verb == "inspect" || is_dry) return;
+  if (recipe.out.empty() || recipe.verb == "inspect" || is_dry || is_report(recipe)) return;
   const fs::path file = recipe.out / "recipe.toml";
   if (stands(file) && !read_whole_file(file, "recipe").starts_with(kResolvedBy)) return;
   write_text(file, kResolvedBy + resolved(recipe, ""));
@@ -166,7 +171,7 @@ std::string settings_text(const Recipe& recipe) {
 
 void announce(const Recipe& recipe) {
   for (const auto& warning : recipe.warnings) log_line("recipe", "warning: {}", warning);
-  if (recipe.verb != "inspect")
+  if (recipe.verb != "inspect" && !is_report(recipe))
     log_line("recipe", "moue {} runs with{}", recipe.verb, settings_text(recipe));
 }
 

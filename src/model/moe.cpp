@@ -121,7 +121,11 @@ Block moe_block(const at::Tensor& hidden_TD, int64_t moe_layer, at::Tensor& stat
       expert_block(xhat, choice.weight_TK, permutation, expert_table(moe_layer, c));
   if (state.defined())
     state = next_state(state, choice, permutation, moe_layer, c, pass.detach_trajectory);
-  if (pass.observer) pass.observer({moe_layer, xhat.detach(), u.detach(), &choice.routed});
+  if (pass.observer) {
+    Routed routed = choice.routed;
+    if (inputs.bonus_TS.defined()) routed.bonus_TS = inputs.bonus_TS.detach();
+    pass.observer({moe_layer, xhat.detach(), u.detach(), &routed});
+  }
   if (pass.keep_records) pass.routed.push_back(choice.routed);
   return {with_shared(y, u, source_layer, c), u,
           pass.z_scale != 0 ? z_loss(inputs, pass.z_scale) : at::Tensor()};

@@ -1,5 +1,6 @@
 // Settings that change nothing in this run: each gets a warning instead of silence.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "recipe/knob.h"
 
@@ -96,9 +97,21 @@ bool belongs_to_run(const Recipe& recipe, std::string_view key) {
   return false;
 }
 
+// What a report leaves aside, together: a recipe may have all of it.
+std::vector<std::string> settings_of_training(const Recipe& recipe) {
+  std::vector<std::string> keys;
+  for (const std::string& key : recipe.given) {
+    if (key.starts_with("train.") && key != "train.report" && key != "train.compare")
+      keys.push_back(fmt::format("'{}'", key));
+  }
+  if (keys.empty()) return {};
+  return {fmt::format("a report trains nothing: {} without effect", fmt::join(keys, ", "))};
+}
+
 }  // namespace
 
 std::vector<std::string> settings_without_effect(const Recipe& recipe) {
+  if (recipe.verb == "train" && !recipe.train.report.empty()) return settings_of_training(recipe);
   std::vector<std::string> warnings;
   const Recipe defaults;
   for (const std::string& key : recipe.given) {

@@ -70,7 +70,8 @@ const std::vector<Verb>& verbs() {
        "runs/a/train\n"
        "  moue train models/mixtral --control --tokens more.u16 --held_out held_out.u16 --out "
        "runs/a/control\n"
-       "  moue train --recipe recipes/tiny_mixtral.toml --resume\n"},
+       "  moue train --recipe recipes/tiny_mixtral.toml --resume\n"
+       "  moue train --report runs/a/train --compare runs/a/control\n"},
       {"validate",
        "prove what is equal, measure what is not: gates G0 to G3",
        {{"ORIGINAL", "source"}, {"RESULT", "validate.result"}},

@@ -253,7 +253,20 @@ std::vector<Knob> train_optimizer_knobs() {
 
 std::vector<Knob> train_run_knobs() {
   return {
+      MOUE_KNOB(train.log_every,
+                "steps between looks at single tokens (entropy, margin, reuse, ...) and between "
+                "TensorBoard's points; a line of train.jsonl is written each step")
+          .range(1, 1e9)
+          .local(),
       MOUE_KNOB(train.eval_every, "steps between held-out losses; 0 = only at both ends"),
+      MOUE_KNOB(train.report,
+                "write report.html and report.json of a run's directory, at any time; trains "
+                "nothing")
+          .empty_means("a run writes them at its end")
+          .local(),
+      MOUE_KNOB(train.compare, "a run to show beside this one in its report, such as the control")
+          .empty_means("OUT/control where it exists")
+          .local(),
       MOUE_KNOB(train.save_every, "steps between checkpoints; 0 = only the last"),
       MOUE_KNOB(train.keep_last, "keep only the newest so many checkpoints; 0 = all").local(),
       MOUE_KNOB(train.keep_every,

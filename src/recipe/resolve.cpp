@@ -65,6 +65,18 @@ void set_if_empty(fs::path& path, const fs::path& fallback) {
   if (path.empty()) path = fallback;
 }
 
+/// The control of a run: in its directory or beside it.
+fs::path control_of(const fs::path& directory) {
+  if (directory.empty()) return {};
+  fs::path run = directory.lexically_normal();
+  if (!run.has_filename()) run = run.parent_path();  // "a/"
+  for (const fs::path& place : {run, parent_of(run)}) {
+    const fs::path control = place / "control";
+    if (control != run && stands(control / "train.jsonl")) return control;
+  }
+  return {};
+}
+
 void fill_paths(Recipe& recipe) {
   const bool has_run = !recipe.out.empty();
   const auto run = [&](const char* name) { return has_run ? recipe.out / name : fs::path(); };
@@ -80,6 +92,8 @@ void fill_paths(Recipe& recipe) {
     const bool control = recipe.train.control;
     set_if_empty(recipe.train.model, control ? recipe.source : run("model"));
     set_if_empty(recipe.train.out, run(control ? "control" : "train"));
+    const fs::path& shown = recipe.train.report.empty() ? recipe.train.out : recipe.train.report;
+    if (!control) set_if_empty(recipe.train.compare, control_of(shown));
   } else if (recipe.verb == "validate") {
     set_if_empty(recipe.validate.result, run("model"));
     if (has_run) set_if_empty(recipe.validate.html, run("report.html"));
@@ -92,12 +106,13 @@ std::vector<std::string> missing(const Recipe& recipe) {
   const auto need = [&](const fs::path& path, const char* what) {
     if (path.empty()) lacks.emplace_back(what);
   };
-  const bool alone = recipe.verb == "validate" && !recipe.validate.manifest.empty();
+  const bool alone = (recipe.verb == "validate" && !recipe.validate.manifest.empty()) ||
+                     (recipe.verb == "train" && !recipe.train.report.empty());
   if (recipe.verb != "train" && !recipe.families && !alone)
     need(recipe.source, "the model (first argument, or source = in a recipe)");
   if (recipe.verb == "measure") need(recipe.measure.tokens, "--tokens FILE");
   if (recipe.verb == "convert") need(recipe.convert.out, "--out DIR (or out = in a recipe)");
-  if (recipe.verb == "train") {
+  if (recipe.verb == "train" && !alone) {
     need(recipe.train.model, "the model (first argument, or out = in a recipe)");
     need(recipe.train.tokens, "--tokens FILE");
     need(recipe.train.out, "--out DIR (or out = in a recipe)");

@@ -1,4 +1,4 @@
-// train.jsonl and the progress line.
+// train.jsonl, TensorBoard's points and the progress line.
 #include "train/journal.h"
 
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include "moue/error.h"
 #include "moue/log.h"
 #include "moue/report.h"
+#include "train/scalars.h"
 
 namespace moue {
 namespace {
@@ -35,10 +36,35 @@ std::string lines_until(const std::filesystem::path& file, int64_t last) {
   return kept;
 }
 
+void add_routing(Json& json, const RoutingReport& routing) {
+  json.update({{"foreign", routing.foreign},
+               {"entropy", routing.entropy},
+               {"margin", routing.margin},
+               {"trajectory_bonus", routing.bonus},
+               {"logit_spread", routing.spread},
+               {"reuse", routing.reuse},
+               {"reuse_chance", routing.reuse_chance},
+               {"distinct", routing.distinct},
+               {"utilisation", routing.utilisation}});
+}
+
+// Counts, which are whole numbers.
+std::vector<std::vector<int64_t>> whole(const PerSlot& counts) {
+  std::vector<std::vector<int64_t>> rows;
+  for (const std::vector<double>& row : counts) rows.emplace_back(row.begin(), row.end());
+  return rows;
+}
+
+// As many digits as a picture shows: a pool has thousands of experts.
+std::vector<double> shortened(std::vector<double> values) {
+  for (double& value : values) value = std::stod(fmt::format("{:.6g}", value));
+  return values;
+}
+
 }  // namespace
 
 Journal::Journal(const std::filesystem::path& out, int64_t resumed_at)
-    : file_(out / "train.jsonl") {
+    : file_(out / "train.jsonl"), events_(out / "tensorboard", resumed_at + 1) {
   write_file_whole(file_, resumed_at > 0 ? lines_until(file_, resumed_at) : std::string());
   fd_ = Descriptor(disk::open(file_, O_WRONLY | O_APPEND | O_NOFOLLOW));
   if (fd_.get() < 0)
@@ -48,24 +74,30 @@ Journal::Journal(const std::filesystem::path& out, int64_t resumed_at)
 void Journal::write(const std::string& line) { append(fd_, line + "\n", file_, "train"); }
 
 void Journal::add(const StepRecord& record) {
-  const Json json = {{"step", record.step},
-                     {"stage", to_string(record.stage)},
-                     {"loss", record.loss},
-                     {"mean_loss", record.mean_loss},
-                     {"lr", record.lr},
-                     {"grad_norm", record.grad_norm},
-                     {"skipped", record.skipped},
-                     {"spike", record.spike},
-                     {"tokens_per_second", record.tokens_per_second},
-                     {"epochs", record.epochs},
-                     {"alpha", record.alpha},
-                     {"balance_pool", record.balance.pool},
-                     {"balance_layer", record.balance.layer},
-                     {"foreign_share", record.load.foreign_share},
-                     {"max_vio", record.load.max_vio},
-                     {"pool_max_vio", record.load.pool_max_vio},
-                     {"dead", record.load.dead}};
+  Json json = {{"step", record.step},
+               {"stage", to_string(record.stage)},
+               {"loss", record.loss},
+               {"mean_loss", record.mean_loss},
+               {"lr", record.lr},
+               {"grad_norm", record.grad_norm},
+               {"skipped", record.skipped},
+               {"spike", record.spike},
+               {"tokens_per_second", record.tokens_per_second},
+               {"epochs", record.epochs},
+               {"alpha", record.alpha},
+               {"balance_pool", record.balance.pool},
+               {"balance_layer", record.balance.layer},
+               {"foreign_share", record.load.foreign_share},
+               {"max_vio", record.load.max_vio},
+               {"pool_max_vio", record.load.pool_max_vio},
+               {"dead", record.load.dead}};
+  if (record.routing) add_routing(json, *record.routing);
+  if (!record.chosen.empty()) {
+    json["chosen"] = whole(record.chosen);
+    json["exposure"] = shortened(record.exposure);
+  }
   write(json.dump());
+  if (record.routing) events_.add(record.step, scalars_of(record));
 }
 
 void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
@@ -77,6 +109,7 @@ void Journal::add(int64_t step, Stage stage, const HeldOut& held_out) {
   if (held_out.average) json["held_out_ema"] = *held_out.average;
   if (held_out.all_open) json["held_out_all_open"] = *held_out.all_open;
   write(json.dump());
+  events_.add(step, scalars_of(held_out));
 }
 
 void Journal::add(const OpeningEffect& effect) {

@@ -1,4 +1,5 @@
-// train.jsonl: one object per step and per held-out loss; and the progress line.
+// train.jsonl: one object per step and per held-out loss; the same as TensorBoard's curves; and
+// the progress line.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,8 @@
 #include "core/files.h"
 #include "model/opening.h"
 #include "train/balance.h"
+#include "train/events.h"
+#include "train/routing.h"
 #include "train/schedule.h"
 
 namespace moue {
@@ -28,6 +31,9 @@ struct StepRecord {
   bool spike = false;  ///< skipped, though finite
   BalanceSums balance;
   LoadReport load;
+  std::optional<RoutingReport> routing;  ///< at logging steps
+  PerSlot chosen;                        ///< how often each slot was, at steps that show the load
+  std::vector<double> exposure;          ///< x_p, at the same steps
 };
 
 struct HeldOut {
@@ -38,8 +44,8 @@ struct HeldOut {
   std::optional<double> average;  ///< of the averaged weights
 };
 
-/// Appends to out/train.jsonl. Records of steps after `resumed_at`, left by a run that was killed,
-/// are dropped.
+/// Appends to out/train.jsonl, and at logging steps to a file in out/tensorboard. Records of steps
+/// after `resumed_at`, left by a run that was killed, are dropped.
 class Journal {
  public:
   Journal(const std::filesystem::path& out, int64_t resumed_at);
@@ -51,6 +57,7 @@ class Journal {
   void write(const std::string& line);
   std::filesystem::path file_;
   Descriptor fd_;
+  EventFile events_;
 };
 
 /// Shows stage, loss, learning rate and speed.

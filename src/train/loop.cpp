@@ -18,6 +18,7 @@
 #include "moue/error.h"
 #include "moue/log.h"
 #include "train/checkpoint.h"
+#include "train/run_file.h"
 #include "train/trainer.h"
 
 namespace fs = std::filesystem;
@@ -117,6 +118,7 @@ class Run {
         log_line("train", "saved {}", saved_.string());
         prune_steps(out_, options_.keep_last, options_.keep_every);
       }
+      if (trainer_.done() || stopping || hopeless) report_run(out_, options_.compare);
       if (hopeless) give_up();
       if (ended && !trainer_.done()) interrupt();
       if (stopping) return;
@@ -229,6 +231,19 @@ class Run {
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
+RunFacts facts_of(const fs::path& model, Trainer& trainer, const TrainOptions& options) {
+  const Pool& pool = trainer.model().pool();
+  return {.model = model.string(),
+          .control = options.control,
+          .steps = options.steps,
+          .tokens_per_step = settled(options).batch * options.length,
+          .experts_per_layer = pool.experts_per_layer,
+          .experts_per_token = trainer.model().spec().experts_per_token,
+          .num_physical = pool.num_physical(),
+          .slots = pool.slots,
+          .stages = trainer.schedule().plan()};
+}
+
 // cuBLAS reads its variable when it is first used.
 void set_deterministic(bool on) {
   if (on) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
@@ -247,6 +262,7 @@ std::string recipe_of(const fs::path& out, const std::string& recipe, bool resum
 
 Report train_model(const fs::path& model, const fs::path& out, const TrainOptions& options) {
   check_options(options);
+  if (!options.compare.empty()) read_run(options.compare);  // else its report would fail at the end
   const std::optional<fs::path> step = resume_point(out, options.resume);
   const Checkpoint source = open_checkpoint(model);
   refuse_wrong_kind(model, source.config(), options.control);
@@ -261,6 +277,7 @@ Report train_model(const fs::path& model, const fs::path& out, const TrainOption
   Output output(out, options.resume);
   Run run(trainer, stop, out, options, recipe_of(out, options.recipe, step.has_value()));
   if (step) run.saved(*step);
+  write_run_facts(out, facts_of(model, trainer, options));
   run.begin();
   run.go(output);
   return run.report();

@@ -66,6 +66,7 @@ void check_counts(Faults& faults, const TrainOptions& o) {
   faults.at_least("warmup", o.warmup.value_or(0), 0);
   faults.at_least("alpha_warmup", o.alpha_warmup.value_or(0), 0);
   faults.at_least("calibrate.tokens", o.calibrate.tokens, 0);
+  faults.at_least("log_every", o.log_every, 1);
   faults.at_least("eval_every", o.eval_every, 0);
   faults.at_least("save_every", o.save_every, 0);
   faults.at_least("stop_after", o.stop_after, 0);

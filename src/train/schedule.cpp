@@ -26,6 +26,16 @@ int64_t share_of(double share, int64_t steps) {
 
 int64_t default_warmup(int64_t steps) { return share_of(kWarmupShare, steps); }
 
+bool logs(const TrainOptions& options, int64_t step) {
+  return step == 1 || step == options.steps || step % options.log_every == 0;
+}
+
+bool shows_load(const TrainOptions& options, int64_t step) {
+  const int64_t most = (kLoads - 2) * options.log_every;
+  const int64_t every = (options.steps + most - 1) / most * options.log_every;
+  return step == 1 || step == options.steps || step % every == 0;
+}
+
 std::string_view to_string(Stage stage) {
   switch (stage) {
     case Stage::Calibrate:

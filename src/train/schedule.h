@@ -67,6 +67,13 @@ class TrainSchedule {
   int64_t relock_end_ = 0;
 };
 
+/// Steps, counted from 1, whose record has the routers' numbers too: the first, the last, and those
+/// between them that log_every divides.
+bool logs(const TrainOptions& options, int64_t step);
+/// At most kLoads of the logging steps, the first and the last among them.
+bool shows_load(const TrainOptions& options, int64_t step);
+inline constexpr int64_t kLoads = 22;
+
 /// The default of `warmup` and `alpha_warmup`: 2 % of the steps.
 int64_t default_warmup(int64_t steps);
 

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
 
 namespace moue {
 namespace {
@@ -11,6 +12,14 @@ namespace {
 // Sums over micro-batches that stay on the device until they are fetched together.
 class Collector {
  public:
+  Collector(Model& model, bool routing) {
+    if (routing) routing_.emplace(model);
+  }
+
+  void watch(Pass& pass) {
+    if (routing_) pass.observer = [this](const MoeView& view) { routing_->observe(view); };
+  }
+
   void add(const Pass& pass) {
     if (!loss_.defined()) {
       loss_ = at::zeros_like(pass.loss_sum);
@@ -31,6 +40,7 @@ class Collector {
     std::vector<at::Tensor> parts = {loss_.reshape({1})};
     parts.insert(parts.end(), chosen_.begin(), chosen_.end());
     parts.insert(parts.end(), probability_.begin(), probability_.end());
+    if (routing_) parts.push_back(routing_->sums().flatten());
     const at::Tensor all = at::cat(parts).cpu();
     const double* at = all.data_ptr<double>();
     StepSums sums;
@@ -41,12 +51,17 @@ class Collector {
         at += layer.numel();
       }
     }
+    if (routing_) {
+      const at::Tensor like = routing_->sums();
+      sums.routing = all.narrow(0, all.numel() - like.numel(), like.numel()).view(like.sizes());
+    }
     return sums;
   }
 
  private:
   at::Tensor loss_;  // float64, as all here
   std::vector<at::Tensor> chosen_, probability_;
+  std::optional<RoutingSums> routing_;
 };
 
 void set_balance(std::vector<at::Tensor>& v, const Model& model, const StepSettings& settings,
@@ -71,7 +86,7 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
   const auto v = std::make_shared<std::vector<at::Tensor>>();
   set_balance(*v, model, settings, settings.f, device);
   model.zero_grad();
-  Collector collector;
+  Collector collector(model, settings.routing);
   for (int64_t first = 0; first < rows; first += settings.micro_batch) {
     const int64_t part = std::min(settings.micro_batch, rows - first);
     Pass pass;
@@ -80,6 +95,7 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
     pass.balance_scale = settings.alpha / (layers * tokens);
     pass.z_scale = settings.z_loss / (layers * tokens);
     pass.recompute = settings.recompute;
+    collector.watch(pass);
     const at::Tensor mask =
         batch.mask_BT.defined() ? batch.mask_BT.narrow(0, first, part) : at::Tensor();
     const at::Tensor loss = model.loss(batch.rows_BT1.narrow(0, first, part), mask, scale, pass);

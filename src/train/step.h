@@ -5,6 +5,7 @@
 #include "moue/model.h"
 #include "train/balance.h"
 #include "train/data.h"
+#include "train/routing.h"
 
 namespace moue {
 
@@ -16,6 +17,7 @@ struct StepSettings {
   bool recompute = false;  ///< blocks keep their inputs alone
   int64_t family = 0;      ///< experts per token: the families' own balance loss; 0 = ours
   bool running = false;    ///< balance on running counts of this step, not on `f`
+  bool routing = false;    ///< look at single tokens, too
   PerSlot f;               ///< shares of the previous step, or uniform ones
   BalanceTarget target;
 };
@@ -23,6 +25,7 @@ struct StepSettings {
 struct StepSums {
   double loss = 0;  ///< mean cross-entropy over the counted targets
   RouterSums routers;
+  at::Tensor routing;  ///< of RoutingSums, on the host; undefined where not asked for
 };
 
 /// Leaves the gradients of the whole batch in the parameters: of the mean cross-entropy plus the

@@ -134,6 +134,7 @@ StepSettings Trainer::settings() const {
           .recompute = options_.recompute,
           .family = options_.balance == "family" ? model_->spec().experts_per_token : 0,
           .running = options_.statistics == "step",
+          .routing = logs(options_, state_.step + 1),
           .f = state_.previous.empty() ? uniform_shares(model_->visibility()) : state_.previous,
           .target = target_};
 }
@@ -171,6 +172,7 @@ StepRecord Trainer::step() {
     if (tamper) tamper(state_.step, model_->parameters(), record.loss);
     record.balance = balance_sums(model_->pool(), target_, shares);
     record.load = load_report(model_->pool(), target_, shares.f);
+    look(sums, record);
     update(shares, record);
   } catch (const c10::OutOfMemoryError& error) {
     fail("train", "step {}: out of memory for {} rows of {} tokens; try micro_batch = {}",
@@ -184,6 +186,16 @@ StepRecord Trainer::step() {
   record.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   record.tokens_per_second = static_cast<double>(options_.batch * options_.length) / record.seconds;
   return record;
+}
+
+// What only logging steps show.
+void Trainer::look(const StepSums& sums, StepRecord& record) const {
+  const Pool& pool = model_->pool();
+  if (sums.routing.defined())
+    record.routing = routing_report(sums.routing, pool, target_, sums.routers);
+  if (!shows_load(options_, record.step)) return;
+  record.chosen = sums.routers.chosen;
+  record.exposure = exposure(target_.visibility, pool.slots, pool.num_physical());
 }
 
 // A norm beyond kLargest has squares that float32 cannot hold.

@@ -57,6 +57,7 @@ class Trainer {
   void start();
   Moving moving() const;
   StepSettings settings() const;
+  void look(const StepSums& sums, StepRecord& record) const;
   void start_average();
   void set_moving();
   void set_slots();

@@ -85,7 +85,8 @@ TEST_CASE("a run passes through its stages and learns", "[train]") {
   CHECK(fact(report, "foreign_share") > 0);
   CHECK(file_text(run.out("run") / "recipe.toml") == run.options.recipe);
   CHECK(names_in(run.out("run")) ==
-        std::vector<std::string>{"latest", "recipe.toml", "step-000020", "train.jsonl"});
+        std::vector<std::string>{"latest", "recipe.toml", "report.html", "report.json", "run.json",
+                                 "step-000020", "tensorboard", "train.jsonl"});
 
   std::string stages;
   for (const Json& line : journal(run.out("run"))) {
@@ -126,9 +127,9 @@ TEST_CASE("saving on the way changes nothing", "[train]") {
   train_model(run.model, run.out("plain"), run.options);
   run.options.save_every = 8;
   train_model(run.model, run.out("often"), run.options);
-  CHECK(names_in(run.out("often")) == std::vector<std::string>{"latest", "step-000008",
-                                                               "step-000016", "step-000020",
-                                                               "train.jsonl"});
+  CHECK(names_in(run.out("often")) ==
+        std::vector<std::string>{"latest", "report.html", "report.json", "run.json", "step-000008",
+                                 "step-000016", "step-000020", "tensorboard", "train.jsonl"});
   CHECK(differing_files(run.out("plain") / "step-000020", run.out("often") / "step-000020") ==
         std::vector<std::string>());
   CHECK(journal_lines(run.out("plain")) == journal_lines(run.out("often")));
@@ -308,14 +309,16 @@ TEST_CASE("old checkpoints go, the newest and the keepers stay", "[train]") {
   run.options.save_every = 2;
   run.options.keep_last = 3;
   train_model(run.model, run.out("few"), run.options);
-  CHECK(names_in(run.out("few")) == std::vector<std::string>{"latest", "step-000016", "step-000018",
-                                                             "step-000020", "train.jsonl"});
+  CHECK(names_in(run.out("few")) ==
+        std::vector<std::string>{"latest", "report.html", "report.json", "run.json", "step-000016",
+                                 "step-000018", "step-000020", "tensorboard", "train.jsonl"});
   run.options.keep_last = 1;
   run.options.keep_every = 6;
   train_model(run.model, run.out("kept"), run.options);
-  CHECK(names_in(run.out("kept")) == std::vector<std::string>{"latest", "step-000006",
-                                                              "step-000012", "step-000018",
-                                                              "step-000020", "train.jsonl"});
+  CHECK(names_in(run.out("kept")) ==
+        std::vector<std::string>{"latest", "report.html", "report.json", "run.json", "step-000006",
+                                 "step-000012", "step-000018", "step-000020", "tensorboard",
+                                 "train.jsonl"});
   CHECK(file_text(run.out("kept") / "latest") == "step-000020\n");
 }
 
