@@ -2,6 +2,7 @@
 // attention.
 #include "model/attention_experts.h"
 
+#include "model/product.h"
 #include "model/softmax_attention.h"
 #include "model/torch.h"
 
@@ -32,7 +33,7 @@ at::Tensor products(const at::Tensor& rows, const at::Tensor& stack, const Sorte
   const auto matrices = stack.unbind();
   std::vector<at::Tensor> out;
   for (size_t e = 0; e < parts.size(); ++e) {
-    if (order.count[e] > 0) out.push_back(at::linear(parts[e], matrices[e]));
+    if (order.count[e] > 0) out.push_back(project(parts[e], matrices[e]));
   }
   return at::cat(out);
 }
@@ -44,7 +45,7 @@ at::Tensor attention_experts(const at::Tensor& x_TD, int64_t batch, const Attent
                              const AttentionExpertsWeights& weights) {
   const int64_t T = x_TD.size(0), length = T / batch, K = experts_per_token;
   const int64_t G = spec.kv_heads, A = spec.head_width;
-  const at::Tensor logits = at::linear(x_TD, weights.router).to(at::kFloat);
+  const at::Tensor logits = project(x_TD, weights.router).to(at::kFloat);
   const auto [best_TK, chosen_TK] = logits.topk(K, 1);
   const at::Tensor gate_TK = best_TK.softmax(1).to(x_TD.scalar_type());
   const Sorted order = sorted(chosen_TK, weights.router.size(0));
@@ -54,7 +55,7 @@ at::Tensor attention_experts(const at::Tensor& x_TD, int64_t batch, const Attent
   const at::Tensor by_choice = products(copies.index_select(0, order.choice), weights.input, order)
                                    .index_select(0, order.row);
   const at::Tensor q = rope(by_choice.view({batch, length, K * G, A}), positions);
-  const auto parts = at::linear(x_TD, weights.key_value).split(G * A, -1);
+  const auto parts = project(x_TD, weights.key_value).split(G * A, -1);
   // Head (k, g) of a token looks at keys and values g: they are repeated whole, not each.
   const at::Tensor k = rope(parts[0].view({batch, length, G, A}), positions).repeat({1, K, 1, 1});
   const at::Tensor v = parts[1].view({batch, length, G, A}).transpose(1, 2).repeat({1, K, 1, 1});

@@ -3,6 +3,7 @@
 #include "model/attention_grouped.h"
 
 #include "model/norm.h"
+#include "model/product.h"
 #include "model/softmax_attention.h"
 #include "model/torch.h"
 
@@ -12,7 +13,7 @@ at::Tensor attention_grouped(const at::Tensor& x_TD, int64_t batch, const Attent
                              int64_t layer, double eps, const Positions& positions,
                              const GroupedWeights& weights) {
   const int64_t length = x_TD.size(0) / batch, A = spec.head_width;
-  const at::Tensor qkv = at::linear(x_TD, weights.qkv, weights.qkv_bias);
+  const at::Tensor qkv = project(x_TD, weights.qkv, weights.qkv_bias);
   auto parts = qkv.split_with_sizes({spec.heads * A, spec.kv_heads * A, spec.kv_heads * A}, -1);
   if (spec.qk_norm == QkNorm::Whole) {
     parts[0] = rms_norm(parts[0], weights.query_norm, eps);
@@ -31,7 +32,7 @@ at::Tensor attention_grouped(const at::Tensor& x_TD, int64_t batch, const Attent
   const int64_t window = spec.window.empty() ? 0 : spec.window[layer];
   const at::Tensor heads = softmax_attention(rope(q, positions), rope(k, positions), v, spec.scale,
                                              window, weights.sinks);
-  return at::linear(heads, weights.output, weights.output_bias);
+  return project(heads, weights.output, weights.output_bias);
 }
 
 }  // namespace moue

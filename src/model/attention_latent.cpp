@@ -2,6 +2,7 @@
 #include "model/attention_latent.h"
 
 #include "model/norm.h"
+#include "model/product.h"
 #include "model/softmax_attention.h"
 #include "model/torch.h"
 
@@ -10,9 +11,9 @@ namespace {
 
 // [T, H (N + P)]
 at::Tensor queries(const at::Tensor& x_TD, double eps, const LatentWeights& weights) {
-  if (!weights.query_down.defined()) return at::linear(x_TD, weights.query_up);
-  const at::Tensor narrow = at::linear(x_TD, weights.query_down, weights.query_down_bias);
-  return at::linear(rms_norm(narrow, weights.query_norm, eps), weights.query_up);
+  if (!weights.query_down.defined()) return project(x_TD, weights.query_up);
+  const at::Tensor narrow = project(x_TD, weights.query_down, weights.query_down_bias);
+  return project(rms_norm(narrow, weights.query_norm, eps), weights.query_up);
 }
 
 }  // namespace
@@ -27,8 +28,8 @@ at::Tensor attention_latent(const at::Tensor& x_TD, int64_t batch, const Attenti
       rope(queries(x_TD, eps, weights).view({batch, length, H, N + P}), positions, N);
 
   const auto narrow =
-      at::linear(x_TD, weights.down, weights.down_bias).split_with_sizes({latent.rank, P}, -1);
-  const at::Tensor wide = at::linear(rms_norm(narrow[0], weights.norm, eps), weights.up);
+      project(x_TD, weights.down, weights.down_bias).split_with_sizes({latent.rank, P}, -1);
+  const at::Tensor wide = project(rms_norm(narrow[0], weights.norm, eps), weights.up);
   const auto heads =
       wide.view({batch, length, H, N + U}).transpose(1, 2).split_with_sizes({N, U}, -1);
   const at::Tensor shared = rope(narrow[1].view({batch, length, 1, P}), positions);
@@ -36,7 +37,7 @@ at::Tensor attention_latent(const at::Tensor& x_TD, int64_t batch, const Attenti
 
   const int64_t window = spec.window.empty() ? 0 : spec.window[layer];
   const at::Tensor out = softmax_attention(q, k, heads[1], spec.scale, window, {});
-  return at::linear(out, weights.output, weights.output_bias);
+  return project(out, weights.output, weights.output_bias);
 }
 
 }  // namespace moue

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/norm.h"
+#include "model/product.h"
 #include "model/torch.h"
 
 namespace moue {
@@ -62,7 +63,7 @@ at::Tensor attention_linear(const at::Tensor& x_TD, int64_t batch, const Attenti
   // A sequence shorter than a block is one block; tokens behind the last are zeros and reach
   // nobody.
   const int64_t block = std::min(spec.block, length), blocks = (length + block - 1) / block;
-  const at::Tensor qkv = at::silu(at::linear(x_TD, weights.input))
+  const at::Tensor qkv = at::silu(project(x_TD, weights.input))
                              .to(at::kFloat)
                              .view({batch, length, H, 3 * A})
                              .transpose(1, 2);
@@ -74,8 +75,8 @@ at::Tensor attention_linear(const at::Tensor& x_TD, int64_t batch, const Attenti
                              .transpose(1, 2)
                              .reshape({batch * length, H * A})
                              .to(x_TD.scalar_type());
-  const at::Tensor gate = at::sigmoid(at::linear(x_TD, weights.gate));
-  return at::linear(gate * rms_norm(out, weights.norm, eps), weights.output);
+  const at::Tensor gate = at::sigmoid(project(x_TD, weights.gate));
+  return project(gate * rms_norm(out, weights.norm, eps), weights.output);
 }
 
 }  // namespace moue

@@ -2,8 +2,16 @@
 // place (SonicMoE's set of saved tensors, arXiv 2512.14080).
 #include "model/experts.h"
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <functional>
+
 #include "kernels/permute.h"
 #include "model/ops.h"
+#include "model/product.h"
 #include "model/torch.h"
 
 namespace moue {
@@ -37,14 +45,34 @@ struct Call : torch::CustomClassHolder {
     return false;
   }
 
-  template <class F>
-  void for_each_expert(F&& f) const {
+  // Experts that have rows: slot, first row, rows.
+  std::vector<std::array<int64_t, 3>> parts() const {
+    std::vector<std::array<int64_t, 3>> parts;
     int64_t begin = 0;
     for (size_t slot = 0; slot < permutation.host_count.size(); ++slot) {
       const int64_t rows = permutation.host_count[slot];
-      if (rows > 0) f(static_cast<int64_t>(slot), begin, rows);
+      if (rows > 0) parts.push_back({static_cast<int64_t>(slot), begin, rows});
       begin += rows;
     }
+    return parts;
+  }
+
+  // f(slot, first row, rows) of each, which must touch what is that expert's alone. On the CPU each
+  // runs on one thread, the largest first: the products are too small to share, and their bits then
+  // do not depend on how many threads there are.
+  template <class F>
+  void for_each_expert(F&& f) const {
+    auto experts = parts();
+    if (!table.is_resident || permutation.row_of.is_cuda()) {
+      for (const auto& [slot, first, rows] : experts) f(slot, first, rows);
+      return;
+    }
+    std::ranges::stable_sort(experts, std::greater<>(), [](const auto& part) { return part[2]; });
+    std::atomic<size_t> next = 0;
+    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+      const at::NoGradGuard no_grad;
+      for (size_t i; (i = next++) < experts.size();) f(experts[i][0], experts[i][1], experts[i][2]);
+    });
   }
 };
 
@@ -107,10 +135,9 @@ at::Tensor pre_activation(const at::Tensor& xhat, const Call& call) {
     const Expert expert = call.table.expert(slot);
     at::Tensor part = h.narrow(0, begin, rows);
     const at::Tensor in = x.narrow(0, begin, rows);
-    if (expert.gate_up_bias.defined())
-      at::addmm_out(part, expert.gate_up_bias, in, expert.gate_up.t());
-    else
-      at::mm_out(part, in, expert.gate_up.t());
+    const at::Tensor& bias = expert.gate_up_bias;
+    if (bias.defined()) part.copy_(bias.expand_as(part));
+    multiply(part, in, expert.gate_up.t(), bias.defined());
   });
   return h;
 }
@@ -123,14 +150,12 @@ at::Tensor down_rows(const at::Tensor& act, const at::Tensor& weight_rows, int64
     const Expert expert = call.table.expert(slot);
     at::Tensor part = y.narrow(0, begin, rows);
     const at::Tensor in = act.narrow(0, begin, rows);
-    if (!expert.down_bias.defined()) {
-      at::mm_out(part, in, expert.down.t());
-    } else if (!weight_rows.defined()) {
-      at::addmm_out(part, expert.down_bias, in, expert.down.t());
-    } else {
-      at::mul_out(part, weight_rows.narrow(0, begin, rows).unsqueeze(1), expert.down_bias);
-      part.addmm_(in, expert.down.t());
-    }
+    const at::Tensor& bias = expert.down_bias;
+    if (bias.defined() && weight_rows.defined())
+      at::mul_out(part, weight_rows.narrow(0, begin, rows).unsqueeze(1), bias);
+    else if (bias.defined())
+      part.copy_(bias.expand_as(part));
+    multiply(part, in, expert.down.t(), bias.defined());
   });
   return y;
 }
@@ -147,12 +172,12 @@ void add_norm_gradients(const at::Tensor& drows, const at::Tensor& xhat, const C
                           call.permutation.count.data_ptr<int64_t>(), dgain.data_ptr<float>(),
                           dbias.defined() ? dbias.data_ptr<float>() : nullptr, slots, width},
                          where_of(xhat));
-  call.for_each_expert([&](int64_t slot, int64_t, int64_t) {
+  for (const auto& [slot, first, rows] : call.parts()) {  // home slots share one norm
     if (table.gain_grad[slot].defined())
       at::Tensor(table.gain_grad[slot]).add_(dgain.select(0, slot));
     if (dbias.defined() && table.bias_grad[slot].defined())
       at::Tensor(table.bias_grad[slot]).add_(dbias.select(0, slot));
-  });
+  }
 }
 
 // The down bias is weighted after the product, so the weight's gradient has a part of its own.
@@ -191,7 +216,7 @@ struct ExpertBlock : Function<ExpertBlock> {
     at::Tensor dact = at::empty({h.size(0), h.size(1) / 2}, h.options());
     call->for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
       at::Tensor part = dact.narrow(0, begin, rows);
-      at::mm_out(part, dy.narrow(0, begin, rows), call->table.expert(slot).down);
+      multiply(part, dy.narrow(0, begin, rows), call->table.expert(slot).down);
     });
     const auto [dh, act, dweight_rows] =
         activation_backward(h, weight_rows, dact, call->table.activation);
@@ -218,10 +243,7 @@ struct ExpertBlock : Function<ExpertBlock> {
     call.for_each_expert([&](int64_t slot, int64_t begin, int64_t rows) {
       const Expert expert = call.table.expert(slot);
       const at::Tensor dh_part = dh.narrow(0, begin, rows);
-      if (wanted) {
-        at::Tensor part = dx.narrow(0, begin, rows);
-        at::mm_out(part, dh_part, expert.gate_up);
-      }
+      if (wanted) multiply(dx.narrow(0, begin, rows), dh_part, expert.gate_up);
       if (expert.gate_up_grad.defined())
         add_product(expert.gate_up_grad, dh_part, x.narrow(0, begin, rows));
       add_product(expert.down_grad, dy.narrow(0, begin, rows), act.narrow(0, begin, rows));

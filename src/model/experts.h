@@ -31,6 +31,7 @@ struct ExpertTable {
   std::vector<at::Tensor> bias, bias_grad;  ///< the same; empty where the norms have none
   int64_t expert_width = 0;                 ///< F
   ActivationSpec activation;
+  bool is_resident = true;  ///< `expert` may be called from several threads
 };
 
 /// y[t] = sum over chosen of weight * E_p(gain_p * xhat[t] + bias_p); xhat [T, D] in the arithmetic

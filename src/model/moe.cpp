@@ -93,6 +93,7 @@ ExpertTable expert_table(int64_t moe_layer, const MoeContext& c) {
   };
   table.expert_width = c.spec->expert_width;
   table.activation = activation_of(*c.spec);
+  table.is_resident = c.weights->has_experts();
   for (int32_t physical : slots) {
     const int64_t fed_through =
         c.pool->foreign_input == ForeignInput::Home ? c.pool->home[physical].layer : moe_layer;

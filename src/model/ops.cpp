@@ -6,6 +6,7 @@
 #endif
 
 #include "kernels/cross_entropy.h"
+#include "model/product.h"
 #include "model/torch.h"
 
 namespace moue {
@@ -23,15 +24,16 @@ struct HeadCall : torch::CustomClassHolder {
   at::Tensor dhidden, dweight, dbias;
 
   at::Tensor logits(const at::Tensor& x) const {
-    at::Tensor out =
-        head.bias.defined() ? at::addmm(head.bias, x, head.weight.t()) : at::mm(x, head.weight.t());
+    at::Tensor out = at::empty({x.size(0), head.weight.size(0)}, x.options().requires_grad(false));
+    if (head.bias.defined()) out.copy_(head.bias.expand_as(out));
+    multiply(out, x, head.weight.t(), head.bias.defined());
     return head.divisor == 1 ? out : out.div_(head.divisor);
   }
 
   // dlogits may be changed.
   void add_gradients(const at::Tensor& x, at::Tensor dlogits, at::Tensor dx) const {
     if (head.divisor != 1) dlogits.div_(head.divisor);
-    at::mm_out(dx, dlogits, head.weight);
+    multiply(dx, dlogits, head.weight);
     if (dbias.defined()) at::Tensor(dbias).add_(dlogits.sum(0, false, at::kFloat));
     add_product(dweight, dlogits, x);
   }
@@ -98,20 +100,12 @@ at::TensorOptions floats(const at::Tensor& x) {
   return x.options().dtype(at::kFloat).requires_grad(false);
 }
 
-void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& right) {
-  if (!grad.defined()) return;
-  if (left.scalar_type() == at::kFloat)
-    grad.addmm_(left.t(), right);
-  else
-    grad.add_(at::mm(left.t(), right));
-}
-
 std::optional<at::Tensor> maybe(const at::Tensor& x) {
   return x.defined() ? std::optional(x) : std::nullopt;
 }
 
 at::Tensor logits_of(const at::Tensor& hidden, const Head& head) {
-  const at::Tensor logits = at::linear(hidden, head.weight, head.bias);
+  const at::Tensor logits = project(hidden, head.weight, head.bias);
   return head.divisor == 1 ? logits : logits / head.divisor;
 }
 

@@ -18,9 +18,6 @@ std::optional<at::Tensor> maybe(const at::Tensor& x);
 /// float32 without gradient, where x is.
 at::TensorOptions floats(const at::Tensor& x);
 
-/// grad += left^T right, in float32 whatever the operands; nothing where grad is undefined.
-void add_product(at::Tensor grad, const at::Tensor& left, const at::Tensor& right);
-
 /// The projection to the vocabulary: logits = (weight hidden + bias) / divisor.
 struct Head {
   at::Tensor weight;                  ///< [V, D]

@@ -32,6 +32,7 @@ class Weights {
   /// Its float32 gradient; undefined where nothing is trained.
   at::Tensor grad(Weight weight, int64_t layer = -1);
   Expert expert(int64_t physical);
+  bool has_experts() const { return !experts_.empty(); }  ///< resident, every one
 
   std::vector<Parameter>& parameters() { return parameters_; }
   void zero_grad();
