@@ -28,10 +28,11 @@ def journal_of(run):
     return []
 
 
-def number_of(value):
-    """A logged number; of a list (one a layer) the largest; nothing of what is no number."""
+def number_of(name, value):
+    """A logged number; of a list (one a layer) the mean, of MaxVio the worst; nothing of what is no number."""
     if isinstance(value, list):
-        value = max((v for v in value if isinstance(v, (int, float))), default=None)
+        numbers = [number for number in value if isinstance(number, (int, float))]
+        value = (max(numbers) if name == "max_vio" else statistics.fmean(numbers)) if numbers else None
     return float(value) if isinstance(value, (int, float)) else None
 
 
@@ -41,7 +42,7 @@ def averages_of(rows, steps):
     names = dict.fromkeys(name for row in last for name in row if name not in NOT_AVERAGED)
     means = {}
     for name in names:
-        values = [value for row in last if (value := number_of(row.get(name))) is not None]
+        values = [value for row in last if (value := number_of(name, row.get(name))) is not None]
         if values:
             means[name] = statistics.fmean(values)
     return means
