@@ -11,12 +11,13 @@ namespace moue {
 
 namespace {
 
-constexpr double kWidth = 600, kHeight = 360;
+constexpr double kWidth = 600, kHeight = 370;
 constexpr double kLeft = 74, kRight = 16, kTop = 56,
-                 kBottom = 96;  // the bottom holds ticks, label and two rows of legend
+                 kBottom = 106;  // the bottom holds ticks, label and two rows of legend
 constexpr size_t kMostSeries = 4;
 constexpr size_t kMostMarkers = 40;  // more points than this get a marker at the end only
 constexpr double kDot = 4;           // side of a point where there are many
+constexpr double kPadding = 0.04;    // of the range, where an axis ends with its data
 
 struct Range {
   double low = std::numeric_limits<double>::infinity();
@@ -39,8 +40,9 @@ class Scale {
     for (const Series& s : series) {
       for (double value : horizontal ? s.x : s.y) range.take(place(value));
     }
-    if (axis.low) range.low = place(*axis.low);
-    if (axis.high) range.high = place(*axis.high);
+    const double padding = horizontal ? 0 : kPadding * (range.high - range.low);
+    range.low = axis.low ? place(*axis.low) : range.low - padding;
+    range.high = axis.high ? place(*axis.high) : range.high + padding;
     if (!(range.low <= range.high) || !std::isfinite(range.low) || !std::isfinite(range.high))
       range = {0, 1};
     if (range.low == range.high) range = {range.low - 0.5, range.high + 0.5};
@@ -115,23 +117,25 @@ void draw_legend(Svg& svg, const std::vector<Series>& series) {
   for (size_t i = 0; i < series.size(); ++i) {
     const Ink ink = static_cast<Ink>(static_cast<size_t>(Ink::Series0) + i);
     const double x = i % 2 == 0 ? 12 : kWidth / 2,
-                 y = kHeight - (series.size() > 2 && i < 2 ? 36 : 12);
+                 y = kHeight - (series.size() > 2 && i < 2 ? 37 : 12);
     if (!series[i].points) svg.polyline({x, x + 36}, {y - 4, y - 4}, ink);
     svg.marker(x + 18, y - 4, ink);
     svg.text(x + 42, y, series[i].name);
   }
 }
 
-void draw_marks(Svg& svg, const std::vector<Mark>& marks, const Scale& x, double bottom) {
-  double free_from = 0;
+// From the right: where names would meet, what begins later has its name.
+void draw_marks(Svg& svg, std::vector<Mark> marks, const Scale& x, double bottom) {
+  double free_until = kWidth;
+  std::sort(marks.begin(), marks.end(), [](const Mark& a, const Mark& b) { return a.x > b.x; });
   for (const Mark& mark : marks) {
     if (!x.covers(mark.x)) continue;
     const double at = x.at(mark.x), width = 8.5 * static_cast<double>(mark.name.size());
     svg.line(at, kTop, at, bottom, Ink::Mark);
     const double begin = std::min(at, kWidth - width);
-    if (begin < free_from) continue;  // its line tells enough
+    if (begin + width > free_until) continue;  // its line tells enough
     svg.text(begin, kTop - 8, mark.name);
-    free_from = begin + width + 8;
+    free_until = begin - 8;
   }
 }
 
@@ -203,7 +207,7 @@ std::string line_chart(std::string_view title, const Axis& x, const Axis& y,
   }
   svg.line(kLeft, bottom, right, bottom, Ink::Axis);
   svg.line(kLeft, kTop, kLeft, bottom, Ink::Axis);
-  svg.text((kLeft + right) / 2, bottom + 42, x.label, Anchor::Middle);
+  svg.text((kLeft + right) / 2, bottom + 41, x.label, Anchor::Middle);
   svg.text_upwards(16, (kTop + bottom) / 2, y.label);
   draw_marks(svg, marks, horizontal, bottom);
   for (size_t i = 0; i < series.size(); ++i) {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kLeft = 70, kRight = 20, kTop = 40, kBottom = 66;
 constexpr double kWide = 900;        // all columns together, where they are many
+constexpr double kNarrow = 340;      // where they, and the rows, are few
 constexpr double kLetter = 18;       // height of a number on small screens
 constexpr size_t kMostHints = 1500;  // more squares than this are one element without hints
 
@@ -39,7 +40,9 @@ Grid grid_of(const Table& rows, std::optional<double> most) {
     }
   }
   if (most.value_or(largest) > 0) grid.scale = most.value_or(largest);
-  grid.cell = std::clamp(kWide / static_cast<double>(grid.columns), 5.0, 26.0);
+  const auto columns = static_cast<double>(grid.columns);
+  const double few = std::max(columns, static_cast<double>(rows.size()));
+  grid.cell = std::max(std::clamp(kWide / columns, 5.0, 26.0), std::min(kNarrow / few, 48.0));
   return grid;
 }
 

@@ -73,7 +73,7 @@ class Curves {
     std::vector<Series> series;
     std::copy_if(all.begin(), all.end(), std::back_inserter(series), is_drawn);
     if (series.empty()) return;
-    report_.pictures.push_back({caption, line_chart(title, {"step"}, y, series, marks_)});
+    report_.pictures.push_back({caption, line_chart(title, {"step", 0}, y, series, marks_)});
     report_.tables.push_back(table_of(key, title, y, series));
   }
 
@@ -85,7 +85,7 @@ class Curves {
 void draw_losses(Curves& curves, const RunLog& run, const RunLog* other) {
   const auto loss = [](const HeldOutLine& line) { return line.loss; };
   std::vector<Series> series = {curve("this run", run.held_out, loss)};
-  if (other != nullptr) series.push_back(curve("the other", other->held_out, loss));
+  if (other != nullptr) series.push_back(curve(name_of(*other), other->held_out, loss));
   series.push_back(curve("averaged weights", run.held_out,
                          [](const HeldOutLine& line) { return line.average; }));
   series.push_back(curve("with every slot open", run.held_out,
@@ -95,7 +95,7 @@ void draw_losses(Curves& curves, const RunLog& run, const RunLog* other) {
 
   const auto accepted = [](const StepLine& line) { return line.skipped ? kNone : line.loss; };
   series = {curve("this run", run.steps, accepted)};
-  if (other != nullptr) series.push_back(curve("the other", other->steps, accepted));
+  if (other != nullptr) series.push_back(curve(name_of(*other), other->steps, accepted));
   curves.draw("loss", "Training loss", "Of the steps that were not skipped.",
               {"loss, nats per token"}, series);
 }
@@ -140,7 +140,10 @@ void draw_balance(Curves& curves, const RunLog& run) {
        curve("layers", run.steps, [](const StepLine& line) { return line.balance_layer; })});
 }
 
-void draw_sharing(Curves& curves, const RunLog& run) {
+// An ordinary model has no foreign slots.
+bool is_shared(const RunLog& run) { return !run.facts || !run.facts->control; }
+
+void draw_opening(Curves& curves, const RunLog& run) {
   curves.draw(
       "foreign", "Choices of foreign experts",
       "Share of all choices that fall on another layer's experts.", {"share of choices", 0, {}},
@@ -149,6 +152,9 @@ void draw_sharing(Curves& curves, const RunLog& run) {
              [](const RoutingLine& line) { return largest(line.foreign); }),
        curve("held-out text", run.held_out,
              [](const HeldOutLine& line) { return line.foreign_share; })});
+}
+
+void draw_sharing(Curves& curves, const RunLog& run) {
   curves.draw(
       "reuse", "Experts kept from layer to layer",
       "Share of a token's experts that its next MoE layer chooses again, beside what two "
@@ -189,7 +195,7 @@ void draw_routers(Curves& curves, const RunLog& run) {
 void draw_speed(Curves& curves, const RunLog& run, const RunLog* other) {
   const auto speed = [](const StepLine& line) { return line.tokens_per_second; };
   std::vector<Series> series = {curve("this run", run.steps, speed)};
-  if (other != nullptr) series.push_back(curve("the other", other->steps, speed));
+  if (other != nullptr) series.push_back(curve(name_of(*other), other->steps, speed));
   curves.draw("throughput", "Throughput", "Of single steps, without evaluation and saving.",
               {"tokens per second", 0, {}}, series);
   curves.draw("lr", "Learning rate", "Of tensors without a multiplier of their own.",
@@ -199,10 +205,15 @@ void draw_speed(Curves& curves, const RunLog& run, const RunLog* other) {
 
 }  // namespace
 
-void draw_curves(Report& report, const RunLog& run, const RunLog* other) {
+void draw_progress(Report& report, const RunLog& run, const RunLog* other) {
   Curves curves(report, run);
   draw_losses(curves, run, other);
-  if (!run.facts || !run.facts->control) draw_sharing(curves, run);
+  if (is_shared(run)) draw_opening(curves, run);
+}
+
+void draw_workings(Report& report, const RunLog& run, const RunLog* other) {
+  Curves curves(report, run);
+  if (is_shared(run)) draw_sharing(curves, run);
   draw_balance(curves, run);
   draw_routers(curves, run);
   draw_norms(curves, run);

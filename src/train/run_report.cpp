@@ -68,16 +68,15 @@ void add_number(Report& report, const char* key, double value, const char* unit 
 
 void add_facts(Report& report, const RunLog& run) {
   const int64_t step = last_step(run);
-  report.facts = {{"run", run.directory.string(), ""}};
+  report.facts.push_back({"steps", step, ""});
   if (run.facts) {
     const RunFacts& facts = *run.facts;
-    report.facts.push_back({"model", facts.model, ""});
-    report.facts.push_back({"control", facts.control, ""});
     report.facts.push_back({"steps_planned", facts.steps, ""});
     report.facts.push_back({"stage", step == facts.steps ? "finished" : stage_of(facts, step), ""});
     report.facts.push_back({"tokens", step * facts.tokens_per_step, "tok"});
+    report.facts.push_back({"model", facts.model, ""});
+    report.facts.push_back({"control", facts.control, ""});
   }
-  report.facts.push_back({"steps", step, ""});
   report.facts.push_back({"skipped", num_skipped(run), ""});
   add_number(report, "loss", last_loss(run), "nats");
   if (!run.held_out.empty()) {
@@ -115,7 +114,7 @@ std::optional<std::pair<HeldOutLine, HeldOutLine>> last_common(const RunLog& run
 void add_comparison(Report& report, const RunLog& run, const RunLog& other) {
   Table table{"comparison",
               fmt::format("Beside {}", other.directory.string()),
-              {"", "this run", "the other", "difference"},
+              {"", "this run", name_of(other), "difference"},
               {}};
   const auto row = [&](std::string name, double ours, double theirs) {
     table.rows.push_back({std::move(name), ours, theirs, ours - theirs});
@@ -123,7 +122,8 @@ void add_comparison(Report& report, const RunLog& run, const RunLog& other) {
   if (const auto common = last_common(run, other)) {
     const auto& [ours, theirs] = *common;
     row(fmt::format("held-out loss at step {}, nats", ours.step), ours.loss, theirs.loss);
-    report.facts.push_back({"held_out_difference", ours.loss - theirs.loss, "nats"});
+    report.facts.insert(report.facts.begin(),
+                        {"held_out_difference", ours.loss - theirs.loss, "nats"});
   } else {
     report.warnings.push_back("the two runs have no held-out loss at the same step");
   }
@@ -159,6 +159,10 @@ void add_layers(Report& report, const RunLog& run) {
 
 }  // namespace
 
+const char* name_of(const RunLog& other) {
+  return other.facts && other.facts->control ? "control" : "the other";
+}
+
 Report report_of(const RunLog& run, const RunLog* other) {
   Report report;
   report.verb = "train";
@@ -166,8 +170,9 @@ Report report_of(const RunLog& run, const RunLog* other) {
   add_facts(report, run);
   if (other != nullptr) add_comparison(report, run, *other);
   add_layers(report, run);
-  draw_curves(report, run, other);
+  draw_progress(report, run, other);
   draw_pool(report, run);
+  draw_workings(report, run, other);
   if (!run.facts)
     report.warnings.push_back("no run.json: pictures of loads need one, as runs write it now");
   return report;

@@ -255,6 +255,33 @@ TEST_CASE("empty paths are derived from the run's directory", "[unit][recipe]") 
   CHECK(with_paths(command({"plan", "m"})).plan.out == "plan.json");
 }
 
+TEST_CASE("a report wants a run alone, and finds its control", "[unit][recipe]") {
+  const ScratchDir folder;
+  const auto report = [](const fs::path& run) {
+    return with_paths(command({"train", "--report", run.string()})).train;
+  };
+  const fs::path out = folder.path();
+  folder.write("train/train.jsonl", "");
+  CHECK(report(out).report == out);
+  CHECK(report(out).compare.empty());
+  folder.write("control/train.jsonl", "");
+  for (const fs::path& run : {out, out / "", out / "train", out / "train" / ""})
+    CHECK(report(run).compare == out / "control");
+  CHECK(report(out / "control").compare.empty());  // not itself
+  CHECK(command({"train", "--report", "a", "--compare", "b"}).train.compare == "b");
+  CHECK(command({"train", "--report", "a"}).warnings.empty());
+  CHECK(command({"train", "--report", "a", "--lr", "0.1", "--steps", "9"}).warnings ==
+        std::vector<std::string>{
+            "a report trains nothing: 'train.lr', 'train.steps' without effect"});
+  // A run that trains is shown beside the control, too.
+  const auto trained = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"train", "m", "--tokens", "t", "--out"});
+    return with_paths(command(words)).train.compare;
+  };
+  CHECK(trained({(out / "train").string()}) == out / "control");
+  CHECK(trained({(out / "control").string(), "--control"}).empty());
+}
+
 TEST_CASE("a setting without effect is a warning", "[unit][recipe]") {
   const auto warnings = [](std::vector<std::string> words) {
     return command(std::move(words)).warnings;

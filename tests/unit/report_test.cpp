@@ -105,6 +105,16 @@ TEST_CASE("JSON keeps keys, types and every bit of a double", "[unit][report]") 
   CHECK(json["passed"] == false);
 }
 
+TEST_CASE("data of pictures is in JSON alone", "[unit][report]") {
+  Report report = sample();
+  REQUIRE(has(to_text(report), "Per layer"));
+  REQUIRE(has(to_html(report), "Per layer"));
+  report.tables[0].data = true;
+  CHECK_FALSE(has(to_text(report), "Per layer"));
+  CHECK_FALSE(has(to_html(report), "Per layer"));
+  CHECK(has(to_json(report), "Per layer"));
+}
+
 TEST_CASE("HTML escapes what it is given and loads nothing", "[unit][report]") {
   Report report = sample();
   const std::string evil = "<img src=x onerror=\"alert('1')\">&";

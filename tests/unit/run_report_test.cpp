@@ -192,7 +192,7 @@ TEST_CASE("another run stands beside it", "[unit][train]") {
         Json({"held-out loss at step 40, nats", run.loss(40) + 0.5, control.loss(40) + 0.5,
               run.loss(40) - control.loss(40)}));
   int64_t theirs = 0;
-  for (const Json& row : json["tables"]["held_out"]["rows"]) theirs += row[0] == "the other";
+  for (const Json& row : json["tables"]["held_out"]["rows"]) theirs += row[0] == "control";
   CHECK(theirs == 5);
   // A control shares nothing.
   report_run(folder / "out/control", "");

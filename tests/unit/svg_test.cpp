@@ -60,6 +60,7 @@ TEST_CASE("a canvas is well-formed, titled and knows both schemes") {
   svg.rectangle(1, 2, 3.14159, 4, Ink::Solid, "hint > 3");
   svg.rectangle(1, 2, 3, 4, Ink::Hollow);
   svg.line(0, 0, -0.001, 9, Ink::Grid);
+  svg.dots({10, 20.5}, {30, 40}, {4, 2}, Ink::Series1);
   for (Ink ink : {Ink::Series0, Ink::Series1, Ink::Series2, Ink::Series3}) svg.marker(5, 5, ink);
   svg.text(1, 1, "<script>alert(1)</script>");
   const std::string text = svg.finish();
@@ -72,6 +73,62 @@ TEST_CASE("a canvas is well-formed, titled and knows both schemes") {
   CHECK(count_of(text, "x2=\"0\"") == 1);
   CHECK(count_of(text, "\x01") == 0);
   CHECK(count_of(text, "class=\"m2\"") == 1);
+  CHECK(count_of(text, "d=\"M8,28h4v4h-4zM19.5,39h2v2h-2z\"") == 1);
+}
+
+TEST_CASE("narrow pictures shrink with the screen, wide ones do not") {
+  CHECK(count_of(Svg(640, 10, "t", "d").finish(), "class=\"moue-svg small\"") == 1);
+  CHECK(count_of(Svg(641, 10, "t", "d").finish(), "class=\"moue-svg wide\"") == 1);
+}
+
+TEST_CASE("a logarithmic axis has powers of ten and gaps where there is no logarithm") {
+  CHECK(power_ticks(0.5, 30) == std::vector<double>{0.5, 1, 2, 5, 10, 20});
+  CHECK(power_ticks(1e-2, 1e3).size() == 6);
+  CHECK(power_ticks(1e-20, 1e20).size() <= 9);
+  Axis y{"norm"};
+  y.logarithmic = true;
+  const std::vector<Series> series = {{"s", {0, 1, 2, 3, 4}, {1, 100, 0, 10, -1}}};
+  const std::string chart = line_chart("t", {"x"}, y, series);
+  CHECK(is_well_formed(chart));
+  CHECK(count_of(chart, "class=\"m0\"") == 4);  // three points and the legend's
+  // 10 lies half-way between 1 and 100, not at a tenth.
+  const auto height_of = [](const std::string& text, size_t marker) {
+    size_t at = 0;
+    for (size_t i = 0; i <= marker; ++i) at = text.find("class=\"m0\"", at + 1);
+    return std::stod(text.substr(text.find("cy=\"", at) + 4));
+  };
+  CHECK(height_of(chart, 2) ==
+        Approx((height_of(chart, 0) + height_of(chart, 1)) / 2).epsilon(1e-3));
+  const std::string linear = line_chart("t", {"x"}, {"norm"}, series);
+  CHECK(height_of(linear, 3) > height_of(linear, 1) + 100);
+}
+
+TEST_CASE("points have no line, marks have names while there is room") {
+  const std::vector<Series> points = {{"line", {0, 9}, {0, 9}},
+                                      {"points", {1, 2, 3}, {1, 2, 3}, true}};
+  const std::string chart = line_chart("t", {"step"}, {"y"}, points,
+                                       {{2.9, "hidden"}, {3, "open"}, {6, "full"}, {99, "far"}});
+  CHECK(is_well_formed(chart));
+  CHECK(count_of(chart, "<polyline class=\"s1\"") == 0);
+  CHECK(count_of(chart, "class=\"m1\"") == 4);
+  CHECK(count_of(chart, "<line class=\"mark\"") == 3);
+  CHECK(count_of(chart, ">open</text>") + count_of(chart, ">full</text>") == 2);
+  CHECK(count_of(chart, ">hidden</text>") + count_of(chart, ">far</text>") == 0);
+  // Many points are one element.
+  const Series many{"many", std::vector<double>(500, 1.0), std::vector<double>(500, 2.0), true};
+  CHECK(count_of(line_chart("t", {"x"}, {"y"}, {many}), "class=\"m0\"") == 2);
+}
+
+TEST_CASE("a thinned curve keeps its end and means") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Series series{"s", {1, 2, 3, 4, 5, 6, 7}, {1, 3, 5, nan, nan, nan, 8}};
+  CHECK(thinned(series, 7).y[0] == 1);
+  const Series thin = thinned(series, 4);
+  CHECK(thin.x == std::vector<double>{2, 4, 6, 7});
+  CHECK(thin.y[0] == 2);
+  CHECK(thin.y[1] == 5);
+  CHECK(std::isnan(thin.y[2]));
+  CHECK(thin.y[3] == 8);
 }
 
 TEST_CASE("ticks are round and cover the range") {
@@ -118,8 +175,18 @@ TEST_CASE("a square chart draws areas in proportion") {
   const std::string chart = square_chart("load", "expert", "layer", {{1, 0.25}, {0, 0.5}}, "load");
   CHECK(is_well_formed(chart));
   CHECK(count_of(chart, "class=\"solid\"") == 3);
-  CHECK(count_of(chart, "width=\"23.92\" height=\"23.92\"") == 1);
-  CHECK(count_of(chart, "width=\"11.96\" height=\"11.96\"") == 1);
+  CHECK(count_of(chart, "width=\"44.16\" height=\"44.16\"") == 1);
+  CHECK(count_of(chart, "width=\"22.08\" height=\"22.08\"") == 1);
   CHECK(count_of(chart, "<title>layer 0, expert 1: load 0.25</title>") == 1);
   CHECK(count_of(chart, "a full square is load 1<") == 1);
+}
+
+TEST_CASE("a large square chart is one element, and still in proportion") {
+  const std::vector<std::vector<double>> rows(40, std::vector<double>(60, 1.0));
+  const std::string chart = square_chart("load", "slot", "layer", rows, "load", 4.0, 20);
+  CHECK(is_well_formed(chart));
+  CHECK(count_of(chart, "class=\"solid\"") == 1);
+  CHECK(count_of(chart, "v6.9h-6.9z") == 2400);  // half of 0.92 of 15
+  CHECK(count_of(chart, "<line class=\"mark\" x1=\"370\"") == 1);
+  CHECK(chart.size() < 100'000);
 }
