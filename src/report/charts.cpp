@@ -11,9 +11,10 @@ namespace moue {
 
 namespace {
 
-constexpr double kWidth = 600, kHeight = 370;
-constexpr double kLeft = 74, kRight = 16, kTop = 56,
-                 kBottom = 106;  // the bottom holds ticks, label and two rows of legend
+constexpr double kWidth = 600;
+constexpr double kLeft = 74, kRight = 16, kTop = 56, kPlot = 208,
+                 kBottom = 81;  // the bottom holds ticks, label and a row of legend
+constexpr double kLegendRow = 25;
 constexpr size_t kMostSeries = 4;
 constexpr size_t kMostMarkers = 40;  // more points than this get a marker at the end only
 constexpr double kDot = 4;           // side of a point where there are many
@@ -113,11 +114,11 @@ void draw_lines(Svg& svg, const std::vector<Piece>& pieces, bool all_markers, In
 }
 
 // Two entries a row: words grow on small screens.
-void draw_legend(Svg& svg, const std::vector<Series>& series) {
+void draw_legend(Svg& svg, const std::vector<Series>& series, double height) {
   for (size_t i = 0; i < series.size(); ++i) {
     const Ink ink = static_cast<Ink>(static_cast<size_t>(Ink::Series0) + i);
     const double x = i % 2 == 0 ? 12 : kWidth / 2,
-                 y = kHeight - (series.size() > 2 && i < 2 ? 37 : 12);
+                 y = height - 12 - (series.size() > 2 && i < 2 ? kLegendRow : 0);
     if (!series[i].points) svg.polyline({x, x + 36}, {y - 4, y - 4}, ink);
     svg.marker(x + 18, y - 4, ink);
     svg.text(x + 42, y, series[i].name);
@@ -193,10 +194,13 @@ Series thinned(const Series& series, size_t most) {
 std::string line_chart(std::string_view title, const Axis& x, const Axis& y,
                        const std::vector<Series>& all, const std::vector<Mark>& marks) {
   const std::vector<Series> series(all.begin(), all.begin() + std::min(all.size(), kMostSeries));
-  const double right = kWidth - kRight, bottom = kHeight - kBottom;
+  const double right = kWidth - kRight, bottom = kTop + kPlot;
+  const double height = bottom + kBottom + (series.size() > 2 ? kLegendRow : 0);
+  const bool few = std::all_of(series.begin(), series.end(),
+                               [](const Series& s) { return s.x.size() <= kMostMarkers; });
   const Scale horizontal(x, series, true, kLeft, right);
   const Scale vertical(y, series, false, bottom, kTop);
-  Svg svg(kWidth, kHeight, title, fmt::format("{} over {}", y.label, x.label));
+  Svg svg(kWidth, height, title, fmt::format("{} over {}", y.label, x.label));
   for (double tick : vertical.ticks(5)) {
     svg.line(kLeft, vertical.at(tick), right, vertical.at(tick), Ink::Grid);
     svg.text(kLeft - 8, vertical.at(tick) + 4, fmt::format("{:.6g}", tick), Anchor::End);
@@ -216,10 +220,10 @@ std::string line_chart(std::string_view title, const Axis& x, const Axis& y,
     if (series[i].points) {
       draw_points(svg, pieces, ink);
     } else {
-      draw_lines(svg, pieces, series[i].x.size() <= kMostMarkers, ink);
+      draw_lines(svg, pieces, few, ink);
     }
   }
-  draw_legend(svg, series);
+  draw_legend(svg, series, height);
   return svg.finish();
 }
 

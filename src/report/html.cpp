@@ -40,7 +40,7 @@ td.text { overflow-wrap: anywhere; min-width: 6ch; }
 .warning { border-left: .3rem solid var(--fail); padding: .3rem .8rem; background: var(--soft);
   overflow-wrap: anywhere; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 33rem), 1fr));
-  gap: 1.5rem 1.25rem; margin: 1.5rem 0; align-items: start; }
+  grid-auto-flow: dense; gap: 1.5rem 1.25rem; margin: 1.5rem 0; align-items: start; }
 figure { margin: 0; min-width: 0; }
 figure svg { max-width: 100%; height: auto; display: block; }
 figure svg.wide { min-width: 40rem; }

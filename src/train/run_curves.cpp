@@ -93,10 +93,10 @@ void draw_losses(Curves& curves, const RunLog& run, const RunLog* other) {
   curves.draw("held_out", "Held-out loss", "On text that is not trained on. Lower is better.",
               {"loss, nats per token"}, series);
 
-  const auto accepted = [](const StepLine& line) { return line.skipped ? kNone : line.loss; };
-  series = {curve("this run", run.steps, accepted)};
-  if (other != nullptr) series.push_back(curve(name_of(*other), other->steps, accepted));
-  curves.draw("loss", "Training loss", "Of the steps that were not skipped.",
+  const auto mean = [](const StepLine& line) { return line.mean_loss; };
+  series = {curve("this run", run.steps, mean)};
+  if (other != nullptr) series.push_back(curve(name_of(*other), other->steps, mean));
+  curves.draw("loss", "Training loss", "Mean of the last 50 steps that were not skipped.",
               {"loss, nats per token"}, series);
 }
 

@@ -47,6 +47,7 @@ StepLine step_line(const Json& line, int64_t step) {
   return {.step = step,
           .skipped = skipped != line.end() && *skipped == true,
           .loss = number(line, "loss"),
+          .mean_loss = number(line, "mean_loss"),
           .lr = number(line, "lr"),
           .grad_norm = number(line, "grad_norm"),
           .tokens_per_second = number(line, "tokens_per_second"),

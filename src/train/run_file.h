@@ -32,7 +32,7 @@ void write_run_facts(const std::filesystem::path& out, const RunFacts& facts);
 struct StepLine {
   int64_t step = 0;
   bool skipped = false;
-  double loss = 0, lr = 0, grad_norm = 0, tokens_per_second = 0;
+  double loss = 0, mean_loss = 0, lr = 0, grad_norm = 0, tokens_per_second = 0;
   double foreign_share = 0, pool_max_vio = 0, worst_max_vio = 0;
   double balance_pool = 0, balance_layer = 0, dead = 0;
 };

@@ -17,17 +17,9 @@ namespace moue {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t kWindow = 50;  // steps of the mean loss, as in train.jsonl
 
-// Of the last steps that were not skipped.
 double last_loss(const RunLog& run) {
-  double sum = 0, count = 0;
-  for (auto line = run.steps.rbegin(); line != run.steps.rend() && count < kWindow; ++line) {
-    if (line->skipped || !std::isfinite(line->loss)) continue;
-    sum += line->loss;
-    ++count;
-  }
-  return count > 0 ? sum / count : kNone;
+  return run.steps.empty() ? kNone : run.steps.back().mean_loss;
 }
 
 double median_speed(const RunLog& run) {
@@ -183,9 +175,9 @@ Report report_run(const fs::path& run, const fs::path& compare) {
   std::optional<RunLog> other;
   if (!compare.empty()) other = read_run(compare);
   Report report = report_of(log, other ? &*other : nullptr);
+  report.facts.push_back({"page", (log.directory / "report.html").string(), ""});
   write_file_whole(log.directory / "report.html", to_html(report));
   write_file_whole(log.directory / "report.json", to_json(report));
-  report.facts.push_back({"page", (log.directory / "report.html").string(), ""});
   return report;
 }
 
