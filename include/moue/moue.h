@@ -8,6 +8,7 @@
 #include "moue/converter.h"    // what files in converters/ share
 #include "moue/error.h"        // Error: what a user can mend
 #include "moue/family.h"       // Family: what each tensor is; claim() recognises all of them
+#include "moue/initial.h"      // a model that was never trained
 #include "moue/inspect.h"      // inspect: what is there
 #include "moue/log.h"          // where lines and progress go
 #include "moue/measure.h"      // measure: runs the model on tokens

@@ -32,7 +32,8 @@ struct ConvertStage : ConvertOptions {
   std::filesystem::path out;         ///< "" = OUT/model
 };
 struct TrainStage : TrainOptions {
-  std::filesystem::path model;   ///< "" = OUT/model, with control the source
+  std::filesystem::path model;   ///< "" = OUT/model, with control the source (init: OUT/init)
+  std::filesystem::path init;    ///< config to train from scratch: OUT/init and OUT/model are made
   std::filesystem::path out;     ///< "" = OUT/train, with control OUT/control
   std::filesystem::path report;  ///< a run to report on, training nothing; "" = train
 };
@@ -71,6 +72,9 @@ Recipe parse_recipe(std::string_view text, const std::string& origin);
 /// Fills the empty paths that `recipe.verb` needs. Throws Error naming what can be derived from
 /// nothing.
 Recipe with_paths(Recipe recipe);
+
+/// Where a run from scratch puts its initial weights: OUT/init, without OUT beside `train.out`.
+std::filesystem::path initial_directory(const Recipe& recipe);
 
 /// Which part of a recipe is written down: all of it, or what decides the bytes of a result (no
 /// paths, threads, memory limits).

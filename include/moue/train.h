@@ -25,6 +25,9 @@ struct TrainOptions {
   std::string token_type;          ///< "u16", "u32", "" = by name or header
   bool control = false;            ///< the model is the unconverted source
   bool resume = false;             ///< go on from the latest step in `out`
+  /// The weights were never trained: all move from the first step, and foreign slots take their
+  /// start from the home layers and are calibrated where they begin to open.
+  bool from_scratch = false;
 
   int64_t steps = 500;  ///< optimizer steps
   int64_t batch = 16;   ///< rows per step

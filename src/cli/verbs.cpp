@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/from_scratch.h"
 #include "core/files.h"
 #include "core/tree.h"
 #include "moue/error.h"
@@ -131,6 +132,7 @@ bool is_report(const Recipe& recipe) {
 
 Report run_train(const Recipe& recipe) {
   if (is_report(recipe)) return report_run(recipe.train.report, recipe.train.compare);
+  if (recipe.train.from_scratch) make_from_scratch(recipe);
   TrainOptions options = recipe.train;
   options.recipe = resolved(recipe, "train");
   return train(recipe.train.model, recipe.train.out, options);

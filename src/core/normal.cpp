@@ -100,12 +100,14 @@ double normal_quantile(double p) {
   return q < 0 ? -x : x;
 }
 
-void fill_normal(std::span<float> out, uint64_t seed, std::string_view name, double deviation) {
+void fill_normal(std::span<float> out, uint64_t seed, std::string_view name, double deviation,
+                 uint64_t first) {
   const uint64_t hash = name_hash(name);
   const uint32_t low = static_cast<uint32_t>(hash), high = static_cast<uint32_t>(hash >> 32);
   for (uint64_t i = 0; i < out.size(); ++i) {
+    const uint64_t at = first + i;
     const double p =
-        uniform(seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), low, high});
+        uniform(seed, {static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), low, high});
     out[i] = static_cast<float>(deviation * normal_quantile(p));
   }
 }

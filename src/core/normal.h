@@ -12,7 +12,8 @@ namespace moue {
 /// do not depend on the machine.
 double normal_quantile(double p);
 
-/// Draws out[i] = deviation * normal(seed, name, i).
-void fill_normal(std::span<float> out, uint64_t seed, std::string_view name, double deviation);
+/// Draws out[i] = deviation * normal(seed, name, first + i).
+void fill_normal(std::span<float> out, uint64_t seed, std::string_view name, double deviation,
+                 uint64_t first = 0);
 
 }  // namespace moue

@@ -91,7 +91,7 @@ bool covers(std::string_view name, std::string_view key) {
 }
 
 bool belongs_to_run(const Recipe& recipe, std::string_view key) {
-  for (const auto table : tables_of(recipe.verb)) {
+  for (const auto table : tables_of(recipe.verb, recipe)) {
     if (covers(table, key)) return true;
   }
   return false;

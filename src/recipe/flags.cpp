@@ -64,13 +64,16 @@ const std::vector<Verb>& verbs() {
        "  moue convert models/mixtral --layers 0:4 --out models/mixtral-4\n"
        "  moue convert models/mixtral --layout packed --memory 256MiB --dry_run --out DIR\n"},
       {"train",
-       "open the pool and go on training; with --control train the source itself",
+       "open the pool and go on training; with --control train the source itself; with --init begin "
+       "from scratch",
        {{"MODEL", "train.model"}},
        "  moue train models/mixtral-moue --tokens more.u16 --held_out held_out.u16 --out "
        "runs/a/train\n"
        "  moue train models/mixtral --control --tokens more.u16 --held_out held_out.u16 --out "
        "runs/a/control\n"
        "  moue train --recipe recipes/tiny_mixtral.toml --resume\n"
+       "  moue train --init config.json --tokens text.u16 --out runs/b/train\n"
+       "  moue train --init config.json --control --tokens text.u16 --out runs/b/control\n"
        "  moue train --report runs/a/train --compare runs/a/control\n"},
       {"validate",
        "prove what is equal, measure what is not: gates G0 to G3",

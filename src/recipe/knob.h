@@ -69,8 +69,8 @@ struct Knob {
 const std::vector<Knob>& knobs();
 const Knob* find_knob(std::string_view key);
 
-/// The tables whose keys are settings of a verb; the first one's keys are its flags.
-std::vector<std::string_view> tables_of(std::string_view verb);
+/// The tables whose keys are settings of a verb in this run; the first one's keys are its flags.
+std::vector<std::string_view> tables_of(std::string_view verb, const Recipe& recipe);
 
 /// Puts the value in its place. Returns what is wrong with it ("is 'abc', wanted an integer"), or
 /// "".

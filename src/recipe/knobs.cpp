@@ -172,6 +172,11 @@ std::vector<Knob> train_data_knobs() {
       MOUE_KNOB(train.model, "model directory to train")
           .empty_means("OUT/model, with control the source")
           .local(),
+      MOUE_KNOB(train.init,
+                "train from scratch: a config.json, or a directory with one; its weights are drawn by "
+                "seed into OUT/init and, without control, made a MoUE by [plan] in OUT/model")
+          .empty_means("model is trained")
+          .local(),
       MOUE_KNOB(train.tokens, "token file to train on").empty_means("required").local(),
       MOUE_KNOB(train.held_out, "token file for the held-out loss")
           .empty_means("no evaluation")
@@ -193,7 +198,7 @@ std::vector<Knob> train_data_knobs() {
       MOUE_KNOB(train.length, "inputs per row").range(1, 1e6),
       MOUE_KNOB(train.order, "order of the rows: by (seed, step), or as they stand in the file")
           .one_of({"shuffled", "sequential"}),
-      MOUE_KNOB(train.seed, "decides the order of the rows and the draws of schedules")
+      MOUE_KNOB(train.seed, "decides the order of the rows, the draws of schedules, and with init the weights")
           .range(0, 9e15),
   };
 }
@@ -406,9 +411,11 @@ std::string_view Knob::flag() const {
   return dot == std::string::npos ? std::string_view(key) : std::string_view(key).substr(dot + 1);
 }
 
-std::vector<std::string_view> tables_of(std::string_view verb) {
+std::vector<std::string_view> tables_of(std::string_view verb, const Recipe& recipe) {
+  const bool converts = !recipe.train.init.empty() && !recipe.train.control;
   if (verb == "inspect") return {};
   if (verb == "convert") return {"convert", "plan"};
+  if (verb == "train" && converts) return {"train", "convert", "plan"};
   return {verb};
 }
 

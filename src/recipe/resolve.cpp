@@ -14,8 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Tables to print, subtables included, in the order of the knobs.
-std::vector<std::string_view> tables_with_knobs(std::string_view verb) {
-  const auto wanted = tables_of(verb);
+std::vector<std::string_view> tables_with_knobs(std::string_view verb, const Recipe& recipe) {
+  const auto wanted = tables_of(verb, recipe);
   std::vector<std::string_view> tables;
   for (const Knob& knob : knobs()) {
     const std::string_view table = knob.table();
@@ -77,6 +77,25 @@ fs::path control_of(const fs::path& directory) {
   return {};
 }
 
+/// A run from scratch makes its model first, and has a schedule of its own (docs/method.md 7).
+void fill_from_scratch(Recipe& recipe) {
+  TrainStage& train = recipe.train;
+  const fs::path initial = initial_directory(recipe);
+  const fs::path made = train.control ? initial : initial.parent_path() / "model";
+  if (!train.model.empty() && train.model != made)
+    fail("recipe",
+         "moue train has both a model, {}, and init, which makes {}, wanted one of them; leave "
+         "train.model or train.init out",
+         train.model.string(), made.string());
+  train.model = made;
+  train.from_scratch = true;
+  const auto given = [&](const char* key) { return recipe.given.contains(key); };
+  if (!given("train.open.from")) train.open.from = 0.2;
+  if (!given("train.open.until")) train.open.until = std::max(0.6, train.open.from);
+  if (!given("convert.seed")) recipe.convert.seed = train.seed;
+  if (!recipe.out.empty()) set_if_empty(recipe.convert.plan, if_it_exists(recipe.out / "plan.json"));
+}
+
 void fill_paths(Recipe& recipe) {
   const bool has_run = !recipe.out.empty();
   const auto run = [&](const char* name) { return has_run ? recipe.out / name : fs::path(); };
@@ -90,8 +109,9 @@ void fill_paths(Recipe& recipe) {
     set_if_empty(recipe.convert.out, run("model"));
   } else if (recipe.verb == "train") {
     const bool control = recipe.train.control;
-    set_if_empty(recipe.train.model, control ? recipe.source : run("model"));
     set_if_empty(recipe.train.out, run(control ? "control" : "train"));
+    if (!recipe.train.init.empty()) fill_from_scratch(recipe);
+    set_if_empty(recipe.train.model, control ? recipe.source : run("model"));
     const fs::path& shown = recipe.train.report.empty() ? recipe.train.out : recipe.train.report;
     if (!control) set_if_empty(recipe.train.compare, control_of(shown));
   } else if (recipe.verb == "validate") {
@@ -140,6 +160,10 @@ std::string row_of(const Knob& knob, const Recipe& defaults) {
 
 }  // namespace
 
+std::filesystem::path initial_directory(const Recipe& recipe) {
+  return (recipe.out.empty() ? recipe.train.out.parent_path() : recipe.out) / "init";
+}
+
 Recipe with_paths(Recipe recipe) {
   fill_paths(recipe);
   const auto lacks = missing(recipe);
@@ -152,7 +176,7 @@ Recipe with_paths(Recipe recipe) {
 
 std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart part) {
   std::string text;
-  for (const std::string_view table : tables_with_knobs(verb)) {
+  for (const std::string_view table : tables_with_knobs(verb, recipe)) {
     std::string lines = has_rows(table) ? rows_of(table, recipe) : "";
     for (const Knob& knob : knobs()) {
       if (knob.table() != table || knob.in_row) continue;
@@ -161,7 +185,8 @@ std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart par
       // json and quiet say how this run speaks, not what it does: only where they are set.
       if (!(table.empty() && line.ends_with("= false\n"))) lines += line;
     }
-    const bool idle = verb == "convert" && table == "plan" && !recipe.convert.plan.empty();
+    const bool idle = (verb == "convert" || verb == "train") && table == "plan" &&
+                      !recipe.convert.plan.empty();
     if (lines.empty() || idle) continue;
     if (!text.empty()) text += '\n';
     text += table.empty() || has_rows(table) ? lines : fmt::format("[{}]\n{}", table, lines);
@@ -181,7 +206,7 @@ std::string recipe_reference() {
       "wrong type or a value out of range stops the run; a setting without effect is a warning. "
       "Paths are\n"
       "relative to the current directory. OUT stands for the key `out`, the run's directory.\n";
-  for (const std::string_view table : tables_with_knobs("")) {
+  for (const std::string_view table : tables_with_knobs("", defaults)) {
     page += table.empty()     ? "\n## At the top\n"
             : has_rows(table) ? fmt::format("\n## [[{}]]\n", table)
                               : fmt::format("\n## [{}]\n", table);

@@ -12,4 +12,7 @@ namespace moue {
 /// scales.
 void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& options);
 
+/// Foreign rows, their biases and new experts as their home layers have them now.
+void start_foreign(Model& model);
+
 }  // namespace moue

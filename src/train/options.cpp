@@ -141,6 +141,7 @@ Fixed fixed_options(const TrainOptions& o) {
   const auto text = [](const auto& value) { return fmt::format("{}", value); };
   const int64_t steps = default_warmup(o.steps);
   return {{"control", text(o.control)},
+          {"from_scratch", text(o.from_scratch)},
           {"steps", text(o.steps)},
           {"batch", text(o.batch)},
           {"micro_batch", text(o.micro_batch)},

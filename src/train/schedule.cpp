@@ -134,7 +134,9 @@ Visibility TrainSchedule::visibility(int64_t step, const Visibility& kept) const
 }
 
 bool TrainSchedule::bias_moves(int64_t step) const {
-  return stage(step) != Stage::Warmup &&
+  // From scratch a closed pool trains too; nothing else may balance it.
+  const bool trains = options_.from_scratch && options_.balance == "bias";
+  return (stage(step) != Stage::Warmup || trains) &&
          step < options_.steps - share_of(kBiasFrozenShare, options_.steps);
 }
 

@@ -91,9 +91,20 @@ void Trainer::start() {
 }
 
 void Trainer::calibrate_if_new() {
-  if (!state_.opening || calibrated_ || options_.calibrate.tokens == 0) return;
+  if (!state_.opening || calibrated_ || options_.calibrate.tokens == 0 || opens_later()) return;
   calibrate(*model_, data_->tokens(), options_);
   calibrated_ = true;
+}
+
+bool Trainer::opens_later() const {
+  return options_.from_scratch && state_.opening && schedule_->opens_at() > state_.step;
+}
+
+// From scratch a pool is converted where it begins to open: until then its home layers have moved.
+void Trainer::begin_opening() {
+  if (!options_.from_scratch || !state_.opening || state_.step != schedule_->opens_at()) return;
+  start_foreign(*model_);
+  calibrate_if_new();
 }
 
 void Trainer::restore(const std::filesystem::path& step) {
@@ -103,7 +114,8 @@ void Trainer::restore(const std::filesystem::path& step) {
 }
 
 Moving Trainer::moving() const {
-  return {options_.trajectory != "off", stage() != Stage::Warmup, state_.step};
+  return {options_.trajectory != "off", stage() != Stage::Warmup || options_.from_scratch,
+          state_.step};
 }
 
 // After the calibration, before the first step.
@@ -158,6 +170,7 @@ void Trainer::set_visibility(const Visibility& visibility) {
 StepRecord Trainer::step() {
   const Clock::time_point begin = Clock::now();
   start_average();
+  begin_opening();
   set_slots();
   set_moving();
   StepRecord record;
@@ -261,7 +274,8 @@ void Trainer::finish_pool() {
 }
 
 std::optional<OpeningEffect> Trainer::opening_effect() {
-  if (!state_.opening || (!held_out_.defined() && options_.calibrate.tokens == 0))
+  if (!state_.opening || opens_later() ||
+      (!held_out_.defined() && options_.calibrate.tokens == 0))
     return std::nullopt;
   const int64_t most = std::max<int64_t>(1, options_.calibrate.tokens / options_.length);
   const at::Tensor windows =

@@ -55,6 +55,8 @@ class Trainer {
 
  private:
   void start();
+  bool opens_later() const;
+  void begin_opening();
   Moving moving() const;
   StepSettings settings() const;
   void look(const StepSums& sums, StepRecord& record) const;

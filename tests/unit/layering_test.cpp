@@ -31,6 +31,7 @@ const std::map<std::string, std::string> kRoom = {{"error", "core"},
                                                   {"weight_file", "checkpoint"},
                                                   {"spec", "family"},
                                                   {"converter", "family"},
+                                                  {"initial", "convert"},
                                                   {"moue", "cli"}};
 
 /// Other libraries, by how their includes begin, and the rooms that may name them.

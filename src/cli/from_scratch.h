@@ -1,0 +1,12 @@
+// What a run from scratch trains: initial weights, and the MoUE made of them.
+#pragma once
+
+#include "moue/recipe.h"
+
+namespace moue {
+
+/// Writes OUT/init and, where the run is no control, converts it to OUT/model; what stands there
+/// already must be the same. The recipe has its paths.
+void make_from_scratch(const Recipe& recipe);
+
+}  // namespace moue
