@@ -42,4 +42,8 @@ Report convert(const Checkpoint& source, const Plan& plan, const Statistics* sta
 Report convert(const Checkpoint& source, const std::filesystem::path& out,
                const ConvertOptions& options);
 
+/// The MoUE that a plan makes of a source: names, shapes and config without files, for what reads
+/// headers alone.
+Checkpoint planned_headers(const Checkpoint& source, const Plan& plan);
+
 }  // namespace moue

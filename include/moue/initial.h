@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "moue/checkpoint.h"
 #include "moue/report.h"
 
 namespace moue {
 
 struct InitialOptions {
-  int64_t seed = 0;                      ///< decides the weights, with each tensor's name
+  int64_t seed = 0;                     ///< decides the weights, with each tensor's name
   uint64_t shard_size = 5'000'000'000;  ///< bytes of tensors in a file, of one tensor at least
 };
 
@@ -20,5 +21,9 @@ struct InitialOptions {
 /// already it must be what would be written. Throws Error.
 Report write_initial(const std::filesystem::path& config, const std::filesystem::path& out,
                      const InitialOptions& options);
+
+/// The model that write_initial() would make: names, shapes and config without files, for what
+/// reads headers alone.
+Checkpoint initial_headers(const std::filesystem::path& config);
 
 }  // namespace moue

@@ -179,10 +179,12 @@ void set_threads(int64_t threads);
 struct Evaluation {
   double loss = 0;            ///< mean cross-entropy, no auxiliary terms
   double standard_error = 0;  ///< over windows
-  int64_t tokens = 0;
-  double foreign_share = 0;  ///< of all choices
+  int64_t tokens = 0;         ///< that count
+  double foreign_share = 0;   ///< of all choices
 };
-/// Held-out loss over windows [n, length + 1] of int64, batch windows a pass.
-Evaluation evaluate(Model& model, const at::Tensor& windows_NT1, int64_t batch);
+/// Held-out loss over windows [n, length + 1] of int64, batch windows a pass; of the targets that
+/// `mask_NT` (bool, may be undefined) counts.
+Evaluation evaluate(Model& model, const at::Tensor& windows_NT1, int64_t batch,
+                    const at::Tensor& mask_NT = {});
 
 }  // namespace moue

@@ -36,6 +36,7 @@ struct TrainStage : TrainOptions {
   std::filesystem::path init;    ///< config to train from scratch: OUT/init and OUT/model are made
   std::filesystem::path out;     ///< "" = OUT/train, with control OUT/control
   std::filesystem::path report;  ///< a run to report on, training nothing; "" = train
+  bool dry_run = false;          ///< says what it would take; writes nothing
 };
 struct ValidateStage : ValidateOptions {
   std::filesystem::path result;  ///< "" = OUT/model
@@ -56,6 +57,7 @@ struct Recipe {
   TrainStage train;
   ValidateStage validate;
   TrainGroup group;  ///< the row of [[train.groups]] that is being read or shown
+  TrainSource data;  ///< the same of [[train.data]]
 
   std::set<std::string> given;        ///< keys set by the file or a flag: "train.open.until"
   std::vector<std::string> warnings;  ///< settings without effect in this run

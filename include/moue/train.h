@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moue/checkpoint.h"
 #include "moue/report.h"
 
 namespace moue {
@@ -19,8 +20,19 @@ struct TrainGroup {
   int64_t start_step = 0;      ///< stands still before this step
 };
 
+/// One of several token files that a run reads side by side.
+struct TrainSource {
+  std::filesystem::path tokens;
+  double weight = 1;       ///< its rows among those of all, as a share of the weights' sum
+  std::string token_type;  ///< "" = the run's
+};
+
 struct TrainOptions {
   std::filesystem::path tokens;
+  std::vector<TrainSource> data;  ///< in place of tokens
+  /// packed: rows run on across documents | separate: each row holds one document's tokens alone,
+  /// and targets behind its end do not count
+  std::string documents = "packed";
   std::filesystem::path held_out;  ///< "" = no evaluation
   std::string token_type;          ///< "u16", "u32", "" = by name or header
   bool control = false;            ///< the model is the unconverted source
@@ -97,7 +109,10 @@ struct TrainOptions {
   bool deterministic = false;  ///< the same bits again: refuse what cannot promise them
   std::string device = "cpu";
   int64_t threads = 0;  ///< 0 = all cores
-  std::string recipe;   ///< resolved recipe, written beside the result
+  /// Asked of estimate_training() alone.
+  uint64_t device_memory = 0;  ///< bytes to fit into; 0 = the machine's, for cuda 80 GB
+  double product_rate = 0;     ///< TFLOP/s of large products; 0 = measured, or of an H100
+  std::string recipe;          ///< resolved recipe, written beside the result
 };
 
 /// Needs LibTorch. `model` is a MoUE directory, or with `control` any supported checkpoint. Writes
@@ -106,6 +121,12 @@ struct TrainOptions {
 /// saved.
 Report train(const std::filesystem::path& model, const std::filesystem::path& out,
              const TrainOptions& options);
+
+/// Needs LibTorch. What train() would take, by arithmetic on headers and config: memory by part,
+/// time, disk, and which settings change what does not fit. Nothing is loaded and nothing written;
+/// the token files need not be there.
+Report estimate_training(const Checkpoint& model, const std::filesystem::path& out,
+                         const TrainOptions& options);
 
 /// What a run has done so far, by its files alone: at any time, without LibTorch. `compare`: the
 /// run to show beside it, such as the control; "" = none. Both may be a directory with train/ in

@@ -29,7 +29,7 @@ struct Manifest {
 };
 
 /// What became of a tensor, as the manifest says it: "linked FILE", "copied FILE", "cast BF16
-/// FILE", "trained FILE", each also with " as NAME" behind; or "dropped: WHY".
+/// FILE", "trained FILE", "drawn FILE", each also with " as NAME" behind; or "dropped: WHY".
 struct Fate {
   std::string file;  ///< "" where it was dropped
   std::string name;  ///< "" = as it was

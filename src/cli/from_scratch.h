@@ -9,4 +9,8 @@ namespace moue {
 /// already must be the same. The recipe has its paths.
 void make_from_scratch(const Recipe& recipe);
 
+/// Names, shapes and config of what the run trains: the model where it stands, else what would be
+/// made of `init` or of the source.
+Checkpoint headers_for_training(const Recipe& recipe);
+
 }  // namespace moue

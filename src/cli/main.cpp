@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <string>
 
 #include "cli/progress.h"
@@ -61,6 +62,9 @@ int main(int argc, char** argv) {
     return complain(json, stop.what(), kInterrupted);
   } catch (const moue::Error& error) {
     return complain(json, error.what(), kUserCanMend);
+  } catch (const std::bad_alloc&) {
+    return complain(json, "[cli] out of memory; lower --memory, or see train --dry_run",
+                    kUserCanMend);
   } catch (const std::exception& error) {
     return complain(json, std::string("[cli] a fault of moue itself: ") + error.what(), kWeMust);
   } catch (...) {

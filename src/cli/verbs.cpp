@@ -132,8 +132,10 @@ bool is_report(const Recipe& recipe) {
 
 Report run_train(const Recipe& recipe) {
   if (is_report(recipe)) return report_run(recipe.train.report, recipe.train.compare);
-  if (recipe.train.from_scratch) make_from_scratch(recipe);
   TrainOptions options = recipe.train;
+  if (recipe.train.dry_run)
+    return estimate_training(headers_for_training(recipe), recipe.train.out, options);
+  if (recipe.train.from_scratch) make_from_scratch(recipe);
   options.recipe = resolved(recipe, "train");
   return train(recipe.train.model, recipe.train.out, options);
 }
@@ -154,7 +156,8 @@ Report run_validate(const Recipe& recipe) {
 /// OUT/recipe.toml says what the last run used; a file of the user's own under that name is left
 /// alone.
 void keep_recipe(const Recipe& recipe) {
-  const bool is_dry = recipe.verb == "convert" && recipe.convert.dry_run;
+  const bool is_dry = (recipe.verb == "convert" && recipe.convert.dry_run) ||
+                      (recipe.verb == "train" && recipe.train.dry_run);
   if (recipe.out.empty() || recipe.verb == "inspect" || is_dry || is_report(recipe)) return;
   const fs::path file = recipe.out / "recipe.toml";
   if (stands(file) && !read_whole_file(file, "recipe").starts_with(kResolvedBy)) return;

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "checkpoint/directory.h"
 #include "checkpoint/floats.h"
 #include "checkpoint/header.h"
 #include "checkpoint/index.h"
-#include "checkpoint/directory.h"
 #include "checkpoint/manifest.h"
 #include "convert/card.h"
 #include "convert/link.h"
@@ -66,9 +66,7 @@ struct Fresh {
   double deviation = 0;
   uint64_t seed = 0;
 
-  Dtype dtype_of(const InitialTensor& tensor) const {
-    return tensor.float32 ? Dtype::F32 : dtype;
-  }
+  Dtype dtype_of(const InitialTensor& tensor) const { return tensor.float32 ? Dtype::F32 : dtype; }
   uint64_t bytes_of(const InitialTensor& tensor) const {
     const std::optional<uint64_t> bytes = tensor_bytes(dtype_of(tensor), tensor.shape);
     if (bytes) return *bytes;
@@ -87,8 +85,12 @@ Fresh read_fresh(const fs::path& config, uint64_t seed) {
          "{} is of a MoUE, wanted an ordinary model's; its pool is planned anew by [plan]",
          read.origin());
   const Family& family = family_of(read);
-  Fresh fresh{read, folder ? config : fs::path(), initial_tensors(family, family.spec(read)),
-              dtype_of_weights(read), deviation_of(read), seed};
+  Fresh fresh{read,
+              folder ? config : fs::path(),
+              initial_tensors(family, family.spec(read)),
+              dtype_of_weights(read),
+              deviation_of(read),
+              seed};
   return fresh;
 }
 
@@ -148,16 +150,18 @@ class Writing {
     const auto shards = shards_of(fresh_, shard_size);
     Index index;
     for (size_t i = 0; i < shards.size(); ++i) {
-      const std::string name =
-          shards.size() == 1 ? std::string(kSingleFile)
-                             : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1,
-                                           shards.size());
+      const std::string name = shards.size() == 1 ? std::string(kSingleFile)
+                                                  : fmt::format("model-{:05}-of-{:05}.safetensors",
+                                                                i + 1, shards.size());
       write_shard(name, shards[i]);
       index.files.push_back(name);
-      for (const InitialTensor& tensor : shards[i])
+      for (const InitialTensor& tensor : shards[i]) {
         index.weight_map.emplace_back(tensor.name, static_cast<uint32_t>(i));
+        manifest_.tensors[tensor.name] = "drawn " + name;
+      }
     }
-    if (shards.size() > 1) add_text(std::string(kIndexFile), index_text(index, parameters_, total_));
+    if (shards.size() > 1)
+      add_text(std::string(kIndexFile), index_text(index, parameters_, total_));
     carry_others();
     add_text(kConfig, fresh_.config.text());
     manifest_.tool = fmt::format("moue {}", kVersion);
@@ -172,7 +176,8 @@ class Writing {
   void write_shard(const std::string& name, std::span<const InitialTensor> tensors) {
     std::vector<TensorStream> streams;
     for (const InitialTensor& tensor : tensors) {
-      parameters_ += fresh_.bytes_of(tensor) * 8 / static_cast<uint64_t>(dtype_bits(fresh_.dtype_of(tensor)));
+      parameters_ +=
+          fresh_.bytes_of(tensor) * 8 / static_cast<uint64_t>(dtype_bits(fresh_.dtype_of(tensor)));
       streams.push_back({tensor.name, fresh_.dtype_of(tensor), tensor.shape,
                          [&](uint64_t from, std::span<std::byte> out) {
                            fill(fresh_, tensor, from, out);
@@ -215,9 +220,8 @@ class Writing {
 };
 
 std::string job_of(const Fresh& fresh, uint64_t shard_size) {
-  const std::string key =
-      fmt::format("moue {} initial {} {} {}", kVersion, fresh.seed, shard_size,
-                  fresh.config.text());
+  const std::string key = fmt::format("moue {} initial {} {} {}", kVersion, fresh.seed, shard_size,
+                                      fresh.config.text());
   return sha256_of(std::as_bytes(std::span(key)));
 }
 
@@ -236,6 +240,21 @@ void require_same(const Fresh& fresh, const fs::path& out) {
 }
 
 }  // namespace
+
+Checkpoint initial_headers(const fs::path& config) {
+  const Fresh fresh = read_fresh(config, 0);
+  auto contents = std::make_shared<Checkpoint::Contents>(
+      Checkpoint::Contents{config, fresh.config, {}, {}, {}, {}, {}});
+  for (const InitialTensor& tensor : fresh.tensors) {
+    contents->tensors.push_back({.name = tensor.name,
+                                 .dtype = fresh.dtype_of(tensor),
+                                 .shape = tensor.shape,
+                                 .bytes = fresh.bytes_of(tensor)});
+  }
+  for (size_t i = 0; i < contents->tensors.size(); ++i)
+    contents->by_name.emplace(contents->tensors[i].name, static_cast<uint32_t>(i));
+  return Checkpoint(std::move(contents));
+}
 
 Report write_initial(const fs::path& config, const fs::path& out, const InitialOptions& options) {
   const Fresh fresh = read_fresh(config, static_cast<uint64_t>(options.seed));

@@ -23,6 +23,8 @@ struct TorchVerbs {
   Statistics (*measure)(const Checkpoint& source, const Plan* plan, const MeasureOptions& options);
   Report (*train)(const std::filesystem::path& model, const std::filesystem::path& out,
                   const TrainOptions& options);
+  Report (*estimate_training)(const Checkpoint& model, const std::filesystem::path& out,
+                              const TrainOptions& options);
   /// Appends the checks of G1 (where `equality`; otherwise the report already says why not), G2 and
   /// G3. Both checkpoints have been claimed, the result's pool tensors have the right shapes and
   /// finite values.

@@ -42,12 +42,14 @@ int64_t count_changed(const MoeView& view, const Foreign& foreign, Model& model)
 
 }  // namespace
 
-OpeningEffect effect_of_opening(Model& model, const at::Tensor& windows_NT1, int64_t batch) {
+OpeningEffect effect_of_opening(Model& model, const at::Tensor& windows_NT1, int64_t batch,
+                                const at::Tensor& mask_NT) {
   const at::NoGradGuard no_grad;
   const Visibility closed = model.visibility();
   const std::vector<Foreign> foreign = foreign_of(model);
   const int64_t windows = windows_NT1.size(0), length = windows_NT1.size(1) - 1;
   const auto tokens = static_cast<double>(windows * length);
+  int64_t counted = 0;
   OpeningEffect effect{std::vector<double>(foreign.size(), 0.0), 0, 0};
   for (int64_t begin = 0; begin < windows; begin += batch) {
     Pass pass;
@@ -56,11 +58,15 @@ OpeningEffect effect_of_opening(Model& model, const at::Tensor& windows_NT1, int
       effect.changed[view.moe_layer] +=
           static_cast<double>(count_changed(view, foreign[view.moe_layer], model)) / tokens;
     };
-    model.loss(windows_NT1.narrow(0, begin, std::min(batch, windows - begin)), {}, 1.0, pass);
-    effect.loss_closed += pass.loss_sum.item<double>() / tokens;
+    const int64_t rows = std::min(batch, windows - begin);
+    const at::Tensor mask = mask_NT.defined() ? mask_NT.narrow(0, begin, rows) : at::Tensor();
+    model.loss(windows_NT1.narrow(0, begin, rows), mask, 1.0, pass);
+    effect.loss_closed += pass.loss_sum.item<double>();
+    counted += pass.num_targets;
   }
+  if (counted > 0) effect.loss_closed /= static_cast<double>(counted);
   model.set_visibility(open_visibility(model.pool()));
-  effect.loss_open = evaluate(model, windows_NT1, batch).loss;
+  effect.loss_open = evaluate(model, windows_NT1, batch, mask_NT).loss;
   model.set_visibility(closed);
   return effect;
 }

@@ -16,8 +16,9 @@ struct OpeningEffect {
   double loss_open = 0;  ///< everything open at once
 };
 
-/// On windows [n, length + 1] of int64, batch windows a pass. The model must be closed, and is
-/// again afterwards.
-OpeningEffect effect_of_opening(Model& model, const at::Tensor& windows_NT1, int64_t batch);
+/// On windows [n, length + 1] of int64, batch windows a pass; losses of the targets that `mask_NT`
+/// (may be undefined) counts. The model must be closed, and is again afterwards.
+OpeningEffect effect_of_opening(Model& model, const at::Tensor& windows_NT1, int64_t batch,
+                                const at::Tensor& mask_NT = {});
 
 }  // namespace moue

@@ -29,6 +29,16 @@ at::Tensor windows_of(const TokenFile& tokens, int64_t length, int64_t most) {
   return windows;
 }
 
+at::Tensor masks_of(const TokenFile& tokens, int64_t length, int64_t most) {
+  if (!tokens.has_mask()) return {};
+  const int64_t all = tokens.num_windows(length);
+  const int64_t count = most > 0 ? std::min(most, all) : all;
+  at::Tensor mask = at::empty({count, length}, at::kByte);
+  for (int64_t i = 0; i < count; ++i)
+    tokens.read_mask(i * length + 1, {mask[i].data_ptr<uint8_t>(), static_cast<size_t>(length)});
+  return mask.ne(0);
+}
+
 at::Tensor seeded_window(int64_t tokens, int64_t vocabulary, uint64_t seed) {
   at::Tensor window = at::empty({1, tokens + 1}, at::kLong);
   for (int64_t i = 0; i <= tokens; ++i) {

@@ -16,6 +16,9 @@ TokenFile open_tokens(const std::filesystem::path& file, const std::string& toke
 /// at most `most` of them (0 = all). The incomplete tail is dropped.
 at::Tensor windows_of(const TokenFile& tokens, int64_t length, int64_t most = 0);
 
+/// Which targets of those windows count, bool [n, length]; undefined without a mask: all.
+at::Tensor masks_of(const TokenFile& tokens, int64_t length, int64_t most = 0);
+
 /// [1, tokens + 1] tokens drawn from `seed`, uniform over the vocabulary.
 at::Tensor seeded_window(int64_t tokens, int64_t vocabulary, uint64_t seed);
 

@@ -76,16 +76,12 @@ std::string unknown(const std::string& key, std::string_view table) {
                      *hint);
 }
 
-bool is_row(std::string_view table) {
-  return std::any_of(knobs().begin(), knobs().end(),
-                     [&](const Knob& knob) { return knob.in_row && knob.table() == table; });
-}
-
 void apply_table(Recipe& recipe, const toml::table& table, const std::string& prefix,
                  Faults& faults);
 
-// [[train.groups]]: each row is read into Recipe::group first.
-void apply_rows(Recipe& recipe, const toml::node& node, const std::string& key, Faults& faults) {
+// [[train.groups]] and its like: each row is read into its place in the recipe first.
+void apply_rows(Recipe& recipe, const toml::node& node, const RowList& list, Faults& faults) {
+  const std::string key(list.table);
   const auto line = node.source().begin.line;
   const auto* rows = node.as_array();
   if (rows == nullptr || !(rows->empty() || rows->is_homogeneous(toml::node_type::table))) {
@@ -93,16 +89,15 @@ void apply_rows(Recipe& recipe, const toml::node& node, const std::string& key, 
         fmt::format("line {}: '{}' is no list of tables, wanted [[{}]]", line, key, key));
     return;
   }
-  recipe.train.groups.clear();
+  list.clear(recipe);
   for (const auto& row : *rows) {
-    recipe.group = {};
+    list.begin(recipe);
     apply_table(recipe, *row.as_table(), key, faults);
-    if (recipe.group.pattern.empty())
-      faults.push_back(
-          fmt::format("line {}: a row of '{}' has no pattern", row.source().begin.line, key));
-    recipe.train.groups.push_back(recipe.group);
+    if (!list.add(recipe))
+      faults.push_back(fmt::format("line {}: a row of '{}' has no {}", row.source().begin.line, key,
+                                   list.required));
   }
-  recipe.group = {};
+  list.begin(recipe);
 }
 
 void apply_table(Recipe& recipe, const toml::table& table, const std::string& prefix,
@@ -114,8 +109,8 @@ void apply_table(Recipe& recipe, const toml::table& table, const std::string& pr
     if (const Knob* knob = find_knob(key)) {
       const std::string fault = assign(*knob, recipe, setting_of(node));
       if (!fault.empty()) faults.push_back(fmt::format("line {}: '{}' {}", line, key, fault));
-    } else if (is_row(key)) {
-      apply_rows(recipe, node, key, faults);
+    } else if (const RowList* list = find_rows(key)) {
+      apply_rows(recipe, node, *list, faults);
     } else if (!is_table(key)) {
       faults.push_back(fmt::format("line {}: {}", line, unknown(key, prefix)));
     } else if (const auto* inner = node.as_table()) {

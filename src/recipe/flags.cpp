@@ -64,7 +64,8 @@ const std::vector<Verb>& verbs() {
        "  moue convert models/mixtral --layers 0:4 --out models/mixtral-4\n"
        "  moue convert models/mixtral --layout packed --memory 256MiB --dry_run --out DIR\n"},
       {"train",
-       "open the pool and go on training; with --control train the source itself; with --init begin "
+       "open the pool and go on training; with --control train the source itself; with --init "
+       "begin "
        "from scratch",
        {{"MODEL", "train.model"}},
        "  moue train models/mixtral-moue --tokens more.u16 --held_out held_out.u16 --out "

@@ -43,7 +43,7 @@ struct Knob {
   std::string bare;                  ///< what a flag without a value means; "" = it needs one
   std::string free;                  ///< form of a string that is no choice: "FIRST:LAST"
   bool reproducible = true;          ///< decides the bytes of a result
-  bool in_row = false;               ///< a key of each row of [[train.groups]]; no flag
+  bool in_row = false;               ///< a key of each row of a RowList; no flag
 
   Knob& range(double low, double high) { return least = low, most = high, *this; }
   Knob& below(double high) { return most = high, below_most = true, *this; }
@@ -64,6 +64,19 @@ struct Knob {
   /// Reads the current value; the recipe is not changed.
   Field at(const Recipe& recipe) const { return field(const_cast<Recipe&>(recipe)); }
 };
+
+/// A list of tables. Its rows pass through a place of their own in a Recipe, where knobs find them.
+struct RowList {
+  std::string_view table;     ///< "train.groups"
+  std::string_view required;  ///< the key that no row may lack
+  void (*clear)(Recipe&);     ///< empties the list
+  void (*begin)(Recipe&);     ///< a row of defaults in its place
+  bool (*add)(Recipe&);       ///< the row behind the others; false where it lacks the key
+  size_t (*size)(const Recipe&);
+  void (*show)(const Recipe& from, size_t row, Recipe& to);  ///< a row of the list in its place
+};
+/// The list with this table; nullptr where the table is none.
+const RowList* find_rows(std::string_view table);
 
 /// Every knob, tables in the order of the pipeline, a table's own keys before its subtables.
 const std::vector<Knob>& knobs();

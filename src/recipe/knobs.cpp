@@ -172,12 +172,15 @@ std::vector<Knob> train_data_knobs() {
       MOUE_KNOB(train.model, "model directory to train")
           .empty_means("OUT/model, with control the source")
           .local(),
-      MOUE_KNOB(train.init,
-                "train from scratch: a config.json, or a directory with one; its weights are drawn by "
-                "seed into OUT/init and, without control, made a MoUE by [plan] in OUT/model")
+      MOUE_KNOB(
+          train.init,
+          "train from scratch: a config.json, or a directory with one; its weights are drawn by "
+          "seed into OUT/init and, without control, made a MoUE by [plan] in OUT/model")
           .empty_means("model is trained")
           .local(),
-      MOUE_KNOB(train.tokens, "token file to train on").empty_means("required").local(),
+      MOUE_KNOB(train.tokens, "token file to train on; several: [[train.data]]")
+          .empty_means("required, or [[train.data]]")
+          .local(),
       MOUE_KNOB(train.held_out, "token file for the held-out loss")
           .empty_means("no evaluation")
           .local(),
@@ -198,7 +201,13 @@ std::vector<Knob> train_data_knobs() {
       MOUE_KNOB(train.length, "inputs per row").range(1, 1e6),
       MOUE_KNOB(train.order, "order of the rows: by (seed, step), or as they stand in the file")
           .one_of({"shuffled", "sequential"}),
-      MOUE_KNOB(train.seed, "decides the order of the rows, the draws of schedules, and with init the weights")
+      MOUE_KNOB(
+          train.documents,
+          "packed: rows run on across documents, which see each other; separate: a row holds "
+          "tokens of one document alone, targets behind its end do not count (Megatron files)")
+          .one_of({"packed", "separate"}),
+      MOUE_KNOB(train.seed,
+                "decides the order of the rows, the draws of schedules, and with init the weights")
           .range(0, 9e15),
   };
 }
@@ -287,6 +296,17 @@ std::vector<Knob> train_run_knobs() {
                 "keep only the inputs of blocks for the way back and run them again: less memory, "
                 "a third more work")
           .local(),
+      MOUE_KNOB(train.dry_run,
+                "say memory, time and disk from config and headers, and what fits; load and write "
+                "nothing")
+          .local(),
+      MOUE_KNOB(train.device_memory, "dry_run: what must fit; 0 = this machine's, for cuda 80 GB")
+          .range(0, 1e15)
+          .local(),
+      MOUE_KNOB(train.product_rate,
+                "dry_run: TFLOP/s of large matrix products; 0 = measured here, or an H100's")
+          .range(0, 1e6)
+          .local(),
       MOUE_KNOB(train.deterministic,
                 "LibTorch refuses algorithms that may differ from run to run; a resumed run must "
                 "have the same threads"),
@@ -308,6 +328,26 @@ std::vector<Knob> train_run_knobs() {
       MOUE_KNOB(train.relock.cover,
                 "share of each layer's choices that the slots which stay must hold")
           .range(0, 1),
+  };
+}
+
+// Rows of [[train.data]], read into Recipe::data.
+std::vector<Knob> train_source_knobs() {
+  const auto row = [](const char* key, const char* help, Field (*field)(Recipe&)) {
+    return declare(key, help, field).row();
+  };
+  return {
+      row("train.data.tokens", "token file, one of several that are read side by side",
+          [](Recipe& recipe) -> Field { return &recipe.data.tokens; })
+          .empty_means("required")
+          .local(),
+      row("train.data.weight", "its share of the rows is this over the sum of all weights",
+          [](Recipe& recipe) -> Field { return &recipe.data.weight; })
+          .range(1e-6, 1e9),
+      row("train.data.token_type", "element type of a raw token file",
+          [](Recipe& recipe) -> Field { return &recipe.data.token_type; })
+          .one_of(kTokenTypes)
+          .empty_means("the run's token_type"),
   };
 }
 
@@ -379,9 +419,9 @@ std::vector<Knob> validate_knobs() {
 
 std::vector<Knob> all_knobs() {
   std::vector<Knob> all;
-  for (auto&& part :
-       {run_knobs(), measure_knobs(), plan_knobs(), convert_knobs(), train_data_knobs(),
-        train_optimizer_knobs(), train_run_knobs(), train_group_knobs(), validate_knobs()}) {
+  for (auto&& part : {run_knobs(), measure_knobs(), plan_knobs(), convert_knobs(),
+                      train_data_knobs(), train_optimizer_knobs(), train_run_knobs(),
+                      train_source_knobs(), train_group_knobs(), validate_knobs()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

@@ -35,24 +35,21 @@ std::string line_of(const Knob& knob, const Recipe& recipe) {
                        : fmt::format("{} = {}\n", name, value);
 }
 
-// The rows of [[train.groups]].
-std::string rows_of(std::string_view table, const Recipe& recipe) {
+// The rows of a list of tables.
+std::string rows_of(const RowList& list, const Recipe& recipe) {
   std::string text;
   Recipe shown;
-  for (const TrainGroup& group : recipe.train.groups) {
-    shown.group = group;
-    text += fmt::format("{}[[{}]]\n", text.empty() ? "" : "\n", table);
+  for (size_t row = 0; row < list.size(recipe); ++row) {
+    list.show(recipe, row, shown);
+    text += fmt::format("{}[[{}]]\n", text.empty() ? "" : "\n", list.table);
     for (const Knob& knob : knobs()) {
-      if (knob.table() == table) text += line_of(knob, shown);
+      if (knob.table() == list.table) text += line_of(knob, shown);
     }
   }
   return text;
 }
 
-bool has_rows(std::string_view table) {
-  return std::any_of(knobs().begin(), knobs().end(),
-                     [&](const Knob& knob) { return knob.in_row && knob.table() == table; });
-}
+bool has_rows(std::string_view table) { return find_rows(table) != nullptr; }
 
 /// Where the run's directory holds a file, or the current directory when there is none.
 fs::path in_run(const Recipe& recipe, const char* name) {
@@ -93,7 +90,8 @@ void fill_from_scratch(Recipe& recipe) {
   if (!given("train.open.from")) train.open.from = 0.2;
   if (!given("train.open.until")) train.open.until = std::max(0.6, train.open.from);
   if (!given("convert.seed")) recipe.convert.seed = train.seed;
-  if (!recipe.out.empty()) set_if_empty(recipe.convert.plan, if_it_exists(recipe.out / "plan.json"));
+  if (!recipe.out.empty())
+    set_if_empty(recipe.convert.plan, if_it_exists(recipe.out / "plan.json"));
 }
 
 void fill_paths(Recipe& recipe) {
@@ -134,7 +132,8 @@ std::vector<std::string> missing(const Recipe& recipe) {
   if (recipe.verb == "convert") need(recipe.convert.out, "--out DIR (or out = in a recipe)");
   if (recipe.verb == "train" && !alone) {
     need(recipe.train.model, "the model (first argument, or out = in a recipe)");
-    need(recipe.train.tokens, "--tokens FILE");
+    if (recipe.train.data.empty())
+      need(recipe.train.tokens, "--tokens FILE (or [[train.data]] in a recipe)");
     need(recipe.train.out, "--out DIR (or out = in a recipe)");
   }
   if (recipe.verb == "validate" && !alone) {
@@ -177,7 +176,8 @@ Recipe with_paths(Recipe recipe) {
 std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart part) {
   std::string text;
   for (const std::string_view table : tables_with_knobs(verb, recipe)) {
-    std::string lines = has_rows(table) ? rows_of(table, recipe) : "";
+    const RowList* list = find_rows(table);
+    std::string lines = list != nullptr ? rows_of(*list, recipe) : "";
     for (const Knob& knob : knobs()) {
       if (knob.table() != table || knob.in_row) continue;
       if (part == RecipePart::Reproducible && !knob.reproducible) continue;
@@ -185,8 +185,8 @@ std::string resolved(const Recipe& recipe, std::string_view verb, RecipePart par
       // json and quiet say how this run speaks, not what it does: only where they are set.
       if (!(table.empty() && line.ends_with("= false\n"))) lines += line;
     }
-    const bool idle = (verb == "convert" || verb == "train") && table == "plan" &&
-                      !recipe.convert.plan.empty();
+    const bool idle =
+        (verb == "convert" || verb == "train") && table == "plan" && !recipe.convert.plan.empty();
     if (lines.empty() || idle) continue;
     if (!text.empty()) text += '\n';
     text += table.empty() || has_rows(table) ? lines : fmt::format("[{}]\n{}", table, lines);

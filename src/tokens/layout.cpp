@@ -232,7 +232,7 @@ TokenLayout megatron_layout(const InputFile& index, const fs::path& data,
          bytes.size(), index.path().string(), tokens, header.width);
   }
   check_not_empty(data, tokens);
-  return {data, element, 0, tokens};
+  return {data, element, 0, tokens, header.documents > 0 ? index.path() : fs::path()};
 }
 
 bool is_megatron(const fs::path& index) {
@@ -291,6 +291,27 @@ TokenLayout token_layout(const fs::path& file, std::string_view token_type) {
        "is with "
        "token_type = \"u16\" or \"u32\"",
        file.string());
+}
+
+std::vector<uint64_t> document_bounds(const TokenLayout& layout) {
+  if (layout.index.empty()) return {};
+  const InputFile file(layout.index, "tokens");
+  const MegatronIndex index = megatron_header(file, width_of(layout.element));
+  std::vector<uint64_t> firsts;  // sequence at which each document begins
+  each_number<int64_t>(file, index.boundaries(), index.documents,
+                       [&](uint64_t, int64_t at) { firsts.push_back(static_cast<uint64_t>(at)); });
+  std::vector<uint64_t> bounds;
+  uint64_t tokens = 0;
+  size_t next = 0;
+  each_number<int32_t>(file, index.lengths(), index.sequences, [&](uint64_t i, int32_t length) {
+    for (; next < firsts.size() && firsts[next] <= i; ++next) bounds.push_back(tokens);
+    tokens += static_cast<uint64_t>(length);
+  });
+  if (tokens != layout.count)
+    fail("tokens", "{} announces {} tokens now, {} when it was opened; does somebody write it?",
+         file.path().string(), tokens, layout.count);
+  bounds.push_back(tokens);
+  return bounds;
 }
 
 }  // namespace moue

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string_view>
+#include <vector>
 
 namespace moue {
 
@@ -18,8 +19,13 @@ struct TokenLayout {
   Element element = Element::U16;
   uint64_t offset = 0;  ///< of the first token
   uint64_t count = 0;
+  std::filesystem::path index = {};  ///< of Megatron files; "" = the format knows no documents
 };
 
 TokenLayout token_layout(const std::filesystem::path& file, std::string_view token_type);
+
+/// The first token of each document and, behind them, the number of tokens; empty where the format
+/// knows no documents.
+std::vector<uint64_t> document_bounds(const TokenLayout& layout);
 
 }  // namespace moue

@@ -40,15 +40,19 @@ uint64_t permuted(uint64_t index, uint64_t size, uint64_t key, uint64_t tweak) {
   return index;
 }
 
-uint64_t DataOrder::position(int64_t step, int64_t row) const {
+uint64_t DataOrder::window(uint64_t number) const {
   constexpr uint64_t kDomain = 0x746f6b656e73;  // apart from other draws under the same seed
+  constexpr uint64_t kGolden = 0x9E3779B97F4A7C15;
+  const uint64_t size = static_cast<uint64_t>(windows);
+  const uint64_t key = (seed ^ kDomain) + source * kGolden;
+  if (order == Order::Sequential) return number % size;
+  return permuted(number % size, size, key, number / size);
+}
+
+uint64_t DataOrder::position(int64_t step, int64_t row) const {
   const uint64_t number =
       static_cast<uint64_t>(step) * static_cast<uint64_t>(batch) + static_cast<uint64_t>(row);
-  const uint64_t size = static_cast<uint64_t>(windows);
-  const uint64_t epoch = number / size;
-  uint64_t window = number % size;
-  if (order == Order::Shuffled) window = permuted(window, size, seed ^ kDomain, epoch);
-  return window * static_cast<uint64_t>(length);
+  return window(number) * static_cast<uint64_t>(length);
 }
 
 double DataOrder::epochs(int64_t step) const {

@@ -22,7 +22,10 @@ struct DataOrder {
   int64_t windows = 0;  ///< TokenFile::num_windows(length), at least 1
   int64_t length = 0;
   int64_t batch = 0;
+  uint64_t source = 0;  ///< of several, each with permutations of its own
 
+  /// The window that row `number`, over all steps, reads.
+  uint64_t window(uint64_t number) const;
   /// First token of the row's inputs; its targets start one later.
   uint64_t position(int64_t step, int64_t row) const;
   /// Passes over the file before `step`, with fraction.

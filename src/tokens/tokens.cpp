@@ -93,6 +93,8 @@ void TokenFile::read_mask(uint64_t position, std::span<uint8_t> out) const {
   }
 }
 
+std::vector<uint64_t> TokenFile::documents() const { return document_bounds(state_->layout); }
+
 int64_t TokenFile::num_windows(int64_t length) const {
   if (length < 1) fail("tokens", "length is {}, wanted at least 1", length);
   return static_cast<int64_t>((size() - 1) / static_cast<uint64_t>(length));

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace moue {
 
@@ -35,6 +36,10 @@ class TokenFile {
   void read(uint64_t position, std::span<Integer> out) const;
   /// 1 where the token counts as a target; all 1 without a mask.
   void read_mask(uint64_t position, std::span<uint8_t> out) const;
+
+  /// The first token of each document and, behind them, size(); empty where the format knows no
+  /// documents (all but Megatron's). Eight bytes of memory a document.
+  std::vector<uint64_t> documents() const;
 
   /// Full windows of `length` inputs whose targets are shifted by one; the incomplete tail is
   /// dropped. Window w reads tokens w * length to w * length + length, both included.

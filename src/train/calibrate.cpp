@@ -7,7 +7,6 @@
 #include <span>
 
 #include "model/statistics.h"
-#include "model/windows.h"
 #include "moue/log.h"
 
 namespace moue {
@@ -81,11 +80,10 @@ void start_foreign(Model& model) {
   model.refresh_values();
 }
 
-void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& options) {
-  const int64_t most = std::max<int64_t>(1, options.calibrate.tokens / options.length);
+void calibrate(Model& model, const at::Tensor& windows_NT1, const TrainOptions& options) {
   const int64_t batch = options.micro_batch > 0 ? options.micro_batch : options.batch;
-  const Statistics statistics = collect_statistics(model, &model.pool(), options.calibrate.eps,
-                                                   windows_of(tokens, options.length, most), batch);
+  const Statistics statistics =
+      collect_statistics(model, &model.pool(), options.calibrate.eps, windows_NT1, batch);
   for (Parameter& parameter : model.parameters()) {
     const bool is_bias = parameter.kind == ParameterKind::RouterBias;
     if (!is_bias && parameter.kind != ParameterKind::RouterScale) continue;

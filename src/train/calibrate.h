@@ -4,13 +4,12 @@
 
 #include "moue/model.h"
 #include "moue/train.h"
-#include "tokens/tokens.h"
 
 namespace moue {
 
-/// Measures the closed model on the first calibrate.tokens tokens and sets its router biases and
+/// Measures the closed model on windows [n, length + 1] of tokens and sets its router biases and
 /// scales.
-void calibrate(Model& model, const TokenFile& tokens, const TrainOptions& options);
+void calibrate(Model& model, const at::Tensor& windows_NT1, const TrainOptions& options);
 
 /// Foreign rows, their biases and new experts as their home layers have them now.
 void start_foreign(Model& model);

@@ -10,4 +10,9 @@ Report train(const std::filesystem::path& model, const std::filesystem::path& ou
   return torch_verbs().train(model, out, options);
 }
 
+Report estimate_training(const Checkpoint& model, const std::filesystem::path& out,
+                         const TrainOptions& options) {
+  return torch_verbs().estimate_training(model, out, options);
+}
+
 }  // namespace moue

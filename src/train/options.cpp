@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "moue/error.h"
+#include "tokens/turns.h"
 #include "train/groups.h"
 #include "train/schedule.h"
 #include "train/state.h"
@@ -105,6 +106,23 @@ void check_numbers(Faults& faults, const TrainOptions& o) {
     faults.require(beta >= 0 && beta < 1, fmt::format("betas has {}, wanted [0, 1)", beta));
 }
 
+void check_sources(Faults& faults, const TrainOptions& o) {
+  if (o.data.empty())
+    return faults.require(!o.tokens.empty(), "tokens names no file, wanted one to train on");
+  faults.require(o.tokens.empty(),
+                 fmt::format("tokens is {} beside {} rows of data, wanted one of them; give it a "
+                             "row of [[train.data]]",
+                             o.tokens.string(), o.data.size()));
+  faults.require(
+      o.data.size() <= Turns::kMostSources,
+      fmt::format("data has {} rows, wanted at most {}", o.data.size(), Turns::kMostSources));
+  for (const TrainSource& source : o.data) {
+    faults.require(!source.tokens.empty(), "data has a row without tokens");
+    faults.require(std::isfinite(source.weight) && source.weight > 0,
+                   fmt::format("data.weight is {}, wanted a number above 0", source.weight));
+  }
+}
+
 }  // namespace
 
 void check_options(const TrainOptions& options) {
@@ -123,7 +141,8 @@ void check_options(const TrainOptions& options) {
   faults.one_of("trajectory", options.trajectory, {"full", "detach", "off"});
   faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "step", "logit"});
   faults.one_of("dtype", options.dtype, {"float32", "bfloat16"});
-  faults.require(!options.tokens.empty(), "tokens names no file, wanted one to train on");
+  faults.one_of("documents", options.documents, {"packed", "separate"});
+  check_sources(faults, options);
   faults.report();
 }
 
@@ -147,6 +166,7 @@ Fixed fixed_options(const TrainOptions& o) {
           {"micro_batch", text(o.micro_batch)},
           {"length", text(o.length)},
           {"order", o.order},
+          {"documents", o.documents},
           {"seed", text(o.seed)},
           {"lr", text(o.lr)},
           {"schedule", o.schedule},

@@ -2,7 +2,6 @@
 #include "train/trainer.h"
 
 #include <ATen/ATen.h>
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "pool/schedule.h"
 #include "train/calibrate.h"
 #include "train/checkpoint.h"
+#include "train/memory.h"
 
 namespace moue {
 namespace {
@@ -26,14 +26,6 @@ using Clock = std::chrono::steady_clock;
 AdamwOptions adamw_options(const TrainOptions& options) {
   return {options.weight_decay, options.betas[0], options.betas[1],
           options.adam_eps,     options.clip,     options.new_lr_multiplier};
-}
-
-// How many tokens there are, and what the first of them are: enough to notice another file.
-std::string identity_of(const TokenFile& tokens) {
-  std::vector<int64_t> first(std::min<uint64_t>(tokens.size(), 1 << 16));
-  tokens.read<int64_t>(0, first);
-  return fmt::format("{} tokens that begin with {:.12}", tokens.size(),
-                     sha256_of(std::as_bytes(std::span(first))));
 }
 
 constexpr double kShareDecay = 0.99;  // of the running shares that relocking goes by
@@ -64,23 +56,28 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
     const TokenFile tokens =
         open_tokens(options_.held_out, options_.token_type, options_.length, spec.vocabulary);
     held_out_ = windows_of(tokens, options_.length);
-    if (tokens.has_mask())
-      log_line("train", "{}: its mask has no effect, held-out loss counts every target",
-               options_.held_out.string());
+    held_out_mask_ = masks_of(tokens, options_.length);
+    if (held_out_mask_.defined() && !held_out_mask_.any().item<bool>())
+      fail("train", "{}: its mask counts none of the targets", options_.held_out.string());
   }
-  model_ = Model::open(weights, how);
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_),
-                                           groups_of(model_->parameters(), options_));
+  const std::string advice = less_memory_in_weights(options_);
+  within_memory("loading weights and making their gradients", advice,
+                [&] { model_ = Model::open(weights, how); });
+  within_memory("making the moments of the optimizer", advice, [&] {
+    optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_),
+                                             groups_of(model_->parameters(), options_));
+  });
   state_.fixed = fixed_options(options_);
   const std::string config = source.config().text();
   state_.fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
-  state_.fixed["tokens"] = identity_of(data_->tokens());
+  state_.fixed["tokens"] = data_->identity();
   if (options_.balance == "family" && spec.router.score != RouterScore::Softmax)
     fail("train",
          "balance is family, wanted a model whose routers take a softmax; its family's own "
          "loss is another");
   state_.opening = model_->is_moue() && model_->pool().state == PoolState::Closed;
   calibrated_ = model_->pool().calibrated;
+  data_->describe(options_.steps);
   start();
 }
 
@@ -92,7 +89,8 @@ void Trainer::start() {
 
 void Trainer::calibrate_if_new() {
   if (!state_.opening || calibrated_ || options_.calibrate.tokens == 0 || opens_later()) return;
-  calibrate(*model_, data_->tokens(), options_);
+  const int64_t windows = options_.calibrate.tokens / options_.length;
+  calibrate(*model_, data_->first_windows(windows), options_);
   calibrated_ = true;
 }
 
@@ -178,7 +176,9 @@ StepRecord Trainer::step() {
   record.stage = stage();
   record.lr = schedule_->lr(state_.step);
   record.alpha = schedule_->alpha(state_.step);
-  try {
+  const std::string doing = fmt::format("making step {} on {} rows of {} tokens at a time",
+                                        record.step, options_.micro_batch, options_.length);
+  within_memory(doing, less_memory_in_steps(options_), [&] {
     const StepSums sums = run_step(*model_, data_->batch(state_.data_step), settings());
     const RouterShares shares = shares_of(sums.routers);
     record.loss = sums.loss;
@@ -187,11 +187,7 @@ StepRecord Trainer::step() {
     record.load = load_report(model_->pool(), target_, shares.f);
     look(sums, record);
     update(shares, record);
-  } catch (const c10::OutOfMemoryError& error) {
-    fail("train", "step {}: out of memory for {} rows of {} tokens; try micro_batch = {}",
-         record.step, options_.micro_batch, options_.length,
-         std::max<int64_t>(1, options_.micro_batch / 2));
-  }
+  });
   ++state_.step;
   ++state_.data_step;
   record.mean_loss = state_.losses.mean();
@@ -248,18 +244,21 @@ void Trainer::move_pool_bias(const PerSlot& f) {
 
 std::optional<HeldOut> Trainer::evaluate_held_out() {
   if (!held_out_.defined()) return std::nullopt;
-  const Evaluation now = evaluate(*model_, held_out_, options_.micro_batch);
+  const auto measured = [&] {
+    return evaluate(*model_, held_out_, options_.micro_batch, held_out_mask_);
+  };
+  const Evaluation now = measured();
   HeldOut result{now.loss, now.standard_error, std::nullopt, now.foreign_share, std::nullopt};
   if (stage() == Stage::Open && options_.open.schedule == "psr") {
     const Visibility drawn = model_->visibility();
     model_->set_visibility(open_visibility(model_->pool()));
-    result.all_open = evaluate(*model_, held_out_, options_.micro_batch).loss;
+    result.all_open = measured().loss;
     model_->set_visibility(drawn);
   }
   if (average_) {
     average_->swap();
     model_->refresh_values();
-    result.average = evaluate(*model_, held_out_, options_.micro_batch).loss;
+    result.average = measured().loss;
     average_->swap();
     model_->refresh_values();
   }
@@ -274,13 +273,13 @@ void Trainer::finish_pool() {
 }
 
 std::optional<OpeningEffect> Trainer::opening_effect() {
-  if (!state_.opening || opens_later() ||
-      (!held_out_.defined() && options_.calibrate.tokens == 0))
+  if (!state_.opening || opens_later() || (!held_out_.defined() && options_.calibrate.tokens == 0))
     return std::nullopt;
-  const int64_t most = std::max<int64_t>(1, options_.calibrate.tokens / options_.length);
+  const bool held_out = held_out_.defined();
   const at::Tensor windows =
-      held_out_.defined() ? held_out_ : windows_of(data_->tokens(), options_.length, most);
-  return effect_of_opening(*model_, windows, options_.micro_batch);
+      held_out ? held_out_ : data_->first_windows(options_.calibrate.tokens / options_.length);
+  return effect_of_opening(*model_, windows, options_.micro_batch,
+                           held_out ? held_out_mask_ : at::Tensor());
 }
 
 void Trainer::require_room(const std::filesystem::path& out) const {

@@ -72,7 +72,8 @@ class Trainer {
   TrainOptions options_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<TrainData> data_;
-  at::Tensor held_out_;  ///< windows; undefined without held-out tokens
+  at::Tensor held_out_;       ///< windows; undefined without held-out tokens
+  at::Tensor held_out_mask_;  ///< which of their targets count; undefined = all
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Average> average_;  ///< where weights are averaged
   std::unique_ptr<TrainSchedule> schedule_;

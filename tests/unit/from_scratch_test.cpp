@@ -59,8 +59,8 @@ TEST_CASE("from scratch all weights move while the pool is closed", "[train]") {
   for (const TensorInfo& tensor : start.tensors()) {
     CAPTURE(tensor.name);
     const bool same = step.read(step.at(tensor.name)) == start.read(tensor);
-    const bool closed = is_pool_tensor(tensor.name) &&
-                        tensor.name.find(".router.") != std::string::npos;
+    const bool closed =
+        is_pool_tensor(tensor.name) && tensor.name.find(".router.") != std::string::npos;
     if (tensor.bytes == 0 || tensor.name.find("trajectory") != std::string::npos) continue;
     CHECK(same == (closed || tensor.name == names::kPoolBias));
   }
@@ -86,8 +86,8 @@ TEST_CASE("foreign slots take their start from home where they open", "[train]")
     if (parameter.kind != ParameterKind::ForeignRow) continue;
     const std::vector<int32_t>& slots = pool.slots[parameter.moe_layer];
     for (int64_t i = 0; i < parameter.value.size(0); ++i)
-      CHECK(at::equal(parameter.value[i],
-                      model->home_router_row(slots[pool.experts_per_layer + i])));
+      CHECK(
+          at::equal(parameter.value[i], model->home_router_row(slots[pool.experts_per_layer + i])));
   }
 }
 

@@ -72,8 +72,7 @@ TEST_CASE("initial weights of every family are what its reader wants", "[unit][i
       auto wanted = shapes_of(folder);
       for (size_t i = 0; i < recorded.tensors().size(); ++i) {
         const Row* row = known.of_tensors()[i].row;
-        const bool tied = row->role == Role::OutputHead &&
-                          family.spec(recorded.config()).tied_head;
+        const bool tied = row->role == Role::OutputHead && family.spec(recorded.config()).tied_head;
         if (row->role == Role::Ignored || tied) wanted.erase(recorded.tensors()[i].name);
       }
       CHECK(shapes_of(made) == wanted);
@@ -113,7 +112,8 @@ TEST_CASE("deviation, gains, biases and types are the config's", "[unit][initial
   const ScratchDir scratch;
   const std::string folder = "tests/golden/families/gpt_oss";
   scratch.write("config.json", config_of(folder, R"({"initializer_range": 0.3, "dtype": "bfloat16",
-    "quantization_config": {"quant_method": "mxfp4"}})").text());
+    "quantization_config": {"quant_method": "mxfp4"}})")
+                                   .text());
   const fs::path made = initial(scratch, "init", scratch / "config.json");
   const Checkpoint checkpoint = open_checkpoint(made);
   CHECK_FALSE(checkpoint.config().has("quantization_config"));
@@ -129,12 +129,11 @@ TEST_CASE("deviation, gains, biases and types are the config's", "[unit][initial
     } else if (values.size() > 500) {
       CHECK(deviation_of(values) == Approx(0.3).epsilon(0.1));
     } else {
-      CHECK(deviation_of(values) > 0.1);
+      CHECK(deviation_of(values) > 0.02);
     }
   }
   const fs::path corrected = initial(scratch, "corrected", "tests/golden/families/deepseek_v3");
-  for (const double value :
-       values_of(corrected, "model.layers.1.mlp.gate.e_score_correction_bias"))
+  for (const double value : values_of(corrected, "model.layers.1.mlp.gate.e_score_correction_bias"))
     CHECK(value == 0);
 }
 

@@ -93,6 +93,57 @@ TEST_CASE("rows of a list of tables", "[unit][recipe]") {
             .train.freeze == std::vector<std::string>{"a*", "b"});
 }
 
+TEST_CASE("several token files are rows of their own list", "[unit][recipe]") {
+  const std::string text =
+      "[train]\nout = 'o'\nmodel = 'm'\n[[train.data]]\ntokens = 'a.idx'\nweight = 3\n"
+      "[[train.data]]\ntokens = 'b'\ntoken_type = 'u32'\n[[train.groups]]\npattern = '*'\n";
+  Recipe recipe = parse_recipe(text, "a.toml");
+  REQUIRE(recipe.train.data.size() == 2);
+  CHECK(recipe.train.data[0].tokens == "a.idx");
+  CHECK(recipe.train.data[0].weight == 3);
+  CHECK(recipe.train.data[1].weight == 1);
+  CHECK(recipe.train.data[1].token_type == "u32");
+  CHECK(recipe.train.groups.size() == 1);
+  const std::string once = resolved(recipe, "train");
+  CHECK(has(once, "[[train.data]]\ntokens = \"b\"\nweight = 1.0\ntoken_type = \"u32\"\n"));
+  CHECK(resolved(parse_recipe(once, "resolved"), "train") == once);
+  recipe.verb = "train";
+  CHECK(message_of([&] { with_paths(recipe); }) == "no error");
+  recipe.train.data.clear();
+  CHECK(has(message_of([&] { with_paths(recipe); }), "lacks --tokens FILE (or [[train.data]]"));
+  CHECK(
+      has(fault_of("[[train.data]]\nweight = 3\n"), "line 1: a row of 'train.data' has no tokens"));
+  CHECK(has(fault_of("[[train.data]]\ntokens = 'a'\nweight = 0\n"),
+            "'train.data.weight' is 0, wanted a number"));
+}
+
+TEST_CASE("a run from scratch makes what it trains", "[unit][recipe]") {
+  const auto filled = [](const std::string& text) {
+    Recipe recipe = parse_recipe("[train]\ninit = 'c.json'\ntokens = 't'\n" + text, "a.toml");
+    recipe.verb = "train";
+    return with_paths(recipe);
+  };
+  const Recipe plain = filled("out = 'runs/a/train'\nseed = 4\n");
+  CHECK(plain.train.from_scratch);
+  CHECK(plain.train.model == "runs/a/model");
+  CHECK(initial_directory(plain) == "runs/a/init");
+  CHECK(plain.convert.seed == 4);
+  CHECK(plain.train.open.from == 0.2);
+  CHECK(plain.train.open.until == 0.6);
+  const std::string once = resolved(plain, "train");
+  CHECK(has(once, "[plan]\n"));
+  Recipe again = parse_recipe(once, "resolved");
+  again.verb = "train";
+  CHECK(resolved(with_paths(again), "train") == once);
+  const Recipe control = filled("out = 'runs/a/c'\ncontrol = true\n[train.open]\nfrom = 0.7\n");
+  CHECK(control.train.model == "runs/a/init");
+  CHECK(control.train.open.from == 0.7);
+  CHECK(control.train.open.until == 0.7);
+  CHECK_FALSE(has(resolved(control, "train"), "[plan]"));
+  CHECK(has(message_of([&] { filled("model = 'm'\nout = 'runs/a/t'\n"); }),
+            "has both a model, m, and init, which makes runs/a/model"));
+}
+
 TEST_CASE("all faults of a file are reported at once", "[unit][recipe]") {
   const std::string fault =
       fault_of("sorce = 'm'\n[train]\nsteps = 0\nlr = 'fast'\nopen = 3\n[paln]\ngroup = 2\n");
@@ -335,9 +386,12 @@ TEST_CASE("every knob survives the way to text and back", "[unit][recipe]") {
       **words = {"odd \"name\"\\", "*"};
   }
   recipe.train.groups = {recipe.group};
+  recipe.train.data = {recipe.data};
   Recipe back = parse_recipe(resolved(recipe, ""), "resolved");
   REQUIRE(back.train.groups.size() == 1);
   back.group = back.train.groups[0];
+  REQUIRE(back.train.data.size() == 1);
+  back.data = back.train.data[0];
   CHECK(back.given.size() == knobs().size());
   for (const Knob& knob : knobs()) {
     INFO(knob.key);

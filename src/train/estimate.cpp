@@ -1,0 +1,147 @@
+// What a run takes, from config and headers alone.
+#include "train/estimate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/tree.h"
+#include "model/layout.h"
+#include "tokens/tokens.h"
+#include "train/activations.h"
+#include "train/data.h"
+#include "train/groups.h"
+
+namespace moue {
+namespace {
+
+constexpr double kFloat = 4;
+/// LibTorch, its thread pools and the allocator's slack; on a GPU its context and libraries.
+constexpr double kLibraryCpu = 0.40e9, kLibraryCuda = 1.2e9;
+
+bool is_stack(const WeightPlan& plan) {
+  return plan.kind == ParameterKind::Expert || plan.kind == ParameterKind::ExpertBias;
+}
+
+/// Elements of all parameters by what is held of them.
+struct Elements {
+  double narrow = 0, wide = 0;  ///< values: in the arithmetic's type, always float32
+  double masters = 0;           ///< beside values that hold less
+  double trained = 0;
+  double averaged = 0;
+  double left = 0;  ///< gradients that autograd leaves beside the float32 ones
+  double trained_experts = 0, experts = 0;
+  double largest = 0;
+  double disk_masters = 0, unpacked = 0;
+  bool head = false;
+};
+
+Elements elements_of(const WeightLayout& layout, const ModelSpec& spec, const TrainOptions& o) {
+  Elements n;
+  const bool narrow = o.dtype == "bfloat16";
+  const int64_t head = layout.find(spec.tied_head ? Weight::Embedding : Weight::Head);
+  for (size_t i = 0; i < layout.plans.size(); ++i) {
+    const WeightPlan& plan = layout.plans[i];
+    const auto size = static_cast<double>(plan.numel());
+    double trained = 0;
+    bool coarse = false;
+    for (const DiskTensor& disk : plan.disk) {
+      const auto piece = static_cast<double>(disk.slice.rows * disk.slice.columns);
+      if (!is_frozen(o, disk.name)) trained += piece;
+      coarse |= disk.dtype != Dtype::F32;
+      if (disk.slice.packing != Packing::Plain) n.unpacked += piece;
+    }
+    (plan.always_float32 ? n.wide : n.narrow) += size;
+    n.largest = std::max(n.largest, size);
+    if (is_stack(plan)) n.experts += size, n.trained_experts += trained;
+    if (trained == 0) continue;
+    n.trained += trained;
+    n.averaged += size;
+    if (narrow && !plan.always_float32) n.masters += size;
+    if (narrow && !plan.always_float32 && !is_stack(plan)) n.left += size;
+    if (coarse) n.disk_masters += size;
+    n.head |= static_cast<int64_t>(i) == head;
+  }
+  return n;
+}
+
+// int64 windows, where the file is there to be asked.
+double held_out_tokens(const TrainOptions& o) {
+  if (o.held_out.empty() || !stands(o.held_out)) return 0;
+  const TokenFile tokens(o.held_out, o.token_type);
+  return static_cast<double>(tokens.num_windows(o.length) * (o.length + 1));
+}
+
+double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+}  // namespace
+
+double Estimate::peak() const {
+  double sum = 0;
+  for (const MemoryPart& part : memory) sum += part.bytes;
+  return sum;
+}
+
+Estimator::Estimator(const Checkpoint& model)
+    : model_(model),
+      family_(family_of(model.config())),
+      spec_(family_.spec(model.config())),
+      is_moue_(is_moue(model.config())),
+      pool_(is_moue_ ? read_pool(model.config()) : vanilla_pool(model.config(), spec_)),
+      claims_(claim(model, family_)) {}
+
+Estimate Estimator::estimate(const TrainOptions& o) const {
+  const WeightLayout layout = make_layout(model_, claims_, spec_, pool_, is_moue_);
+  const Elements n = elements_of(layout, spec_, o);
+  const bool cuda = o.device == "cuda", narrow = o.dtype == "bfloat16";
+  const double e = narrow ? 2 : kFloat;
+  const PassShape shape{o.micro_batch, o.length, e, o.recompute, o.z_loss > 0};
+  const PassBytes pass = pass_bytes(spec_, pool_, is_moue_, shape, n.head);
+  Estimate result;
+  const double held_out = held_out_tokens(o);
+  result.memory = {
+      {"weights", "weights", n.narrow * e + n.wide * kFloat, "dtype"},
+      {"masters", "float32 master weights", n.masters * kFloat, "freeze"},
+      {"gradients", "gradients", n.trained * kFloat + n.left * e, "freeze"},
+      {"moments", "two moments", n.trained * 2 * kFloat, "freeze"},
+      {"average", "averaged weights", o.ema > 0 ? n.averaged * kFloat : 0, "ema"},
+      {"activations", o.recompute ? "activations, recomputed" : "activations", pass.kept,
+       o.recompute ? "micro_batch, length" : "recompute, micro_batch, length"},
+      {"backward", "work of one block's way back", pass.work, "micro_batch, length"},
+      {"logits", "logits of one chunk, gradient of the head", pass.logits, "freeze"},
+      {"held_out", "held-out tokens", cuda ? 0 : held_out * 8, "held_out"},
+      {"library", "LibTorch itself", cuda ? kLibraryCuda : kLibraryCpu, ""},
+  };
+  const TokenWork work = token_work(spec_, pool_, is_moue_, o.length);
+  const double others = work.weights - work.experts;
+  const double weights =
+      work.experts * share(n.trained_experts, n.experts) +
+      others * share(n.trained - n.trained_experts, n.narrow + n.wide - n.experts);
+  const double again = o.recompute ? work.forward : 0;
+  const double per_token = work.forward + work.inputs + weights + again;
+  result.step_work = per_token * static_cast<double>(o.batch) * static_cast<double>(o.length);
+  result.held_out_work = work.forward * held_out;
+  result.checkpoint = static_cast<double>(model_.data_bytes()) + n.trained * 2 * kFloat +
+                      n.disk_masters * kFloat + n.unpacked * 2 +
+                      (o.ema > 0 ? n.averaged * kFloat : 0);
+  result.parameters = static_cast<int64_t>(n.narrow + n.wide);
+  result.trained = static_cast<int64_t>(n.trained);
+  result.largest = n.largest * kFloat;
+  return result;
+}
+
+std::string Estimator::experts_pattern() const {
+  const WeightLayout layout = make_layout(model_, claims_, spec_, pool_, is_moue_);
+  for (const char* pattern :
+       {"*.experts.*", "*.block_sparse_moe.*_linear.weight", "*.mlp.*_linear.weight"}) {
+    const bool exact = std::all_of(layout.plans.begin(), layout.plans.end(), [&](const auto& plan) {
+      return std::all_of(plan.disk.begin(), plan.disk.end(), [&](const DiskTensor& disk) {
+        return matches(pattern, disk.name) == is_stack(plan);
+      });
+    });
+    if (exact) return pattern;
+  }
+  return "";
+}
+
+}  // namespace moue
