@@ -22,6 +22,7 @@ struct ConvertOptions {
   uint64_t shard_size = 5'000'000'000;  ///< bytes of a file, of one tensor at least
   uint64_t memory = uint64_t{1} << 30;  ///< of all buffers together
   int64_t threads = 0;                  ///< 0 = two for each core
+  bool hash = false;                    ///< SHA-256 of the source's weight files, too
   bool dry_run = false;                 ///< says what would be done; writes nothing
   int64_t seed = 0;                     ///< draws the trajectory keys and queries
   std::string base_model;               ///< the source's name on the Hub, for the model card

@@ -151,6 +151,7 @@ Job Conversion::job(Layout layout) const {
   job.shards = shards_for(*job.content, layout, options_.shard_size);
   job.config = config(layout);
   add_card(job);
+  job.hash = options_.hash;
   job.stream.threads = options_.threads;
   job.stream.memory = options_.memory;
   job.stream.scratch = job.content->scratch_bytes();

@@ -1,6 +1,7 @@
 // Directory: the files of a result beside its shards, and the ledger of all.
 #include "convert/directory.h"
 
+#include "convert/hashes.h"
 #include "core/files.h"
 #include "core/sha256.h"
 #include "core/stop.h"
@@ -12,6 +13,16 @@
 
 namespace moue {
 
+void Directory::hash_sources(int64_t threads) {
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : source_.file_names()) files.push_back(source_.directory() / name);
+  hashes_ = hashes_of(files, threads);
+}
+
+std::optional<std::string> Directory::hash_of(size_t number) const {
+  return hashes_.empty() ? std::nullopt : std::optional(hashes_[number]);
+}
+
 void Directory::link_shard(size_t number, const std::string& name) {
   stop_if_asked("convert");
   const std::string& from = source_.file_names()[number];
@@ -19,8 +30,8 @@ void Directory::link_shard(size_t number, const std::string& name) {
   const LinkKind how = linked(from, name, bytes);
   log_line("convert", "{}: {} of the source's {}", name, to_string(how), from);
   result_.files.push_back({name, from, std::string(to_string(how)), bytes, true});
-  manifest_.files.push_back({name, bytes, {}});
-  manifest_.source_files.push_back({from, bytes, {}});
+  manifest_.files.push_back({name, bytes, hash_of(number)});
+  manifest_.source_files.push_back({from, bytes, hash_of(number)});
 }
 
 // Links cost nothing and are made anew; a copy that an earlier run completed stays.
@@ -62,7 +73,8 @@ void Directory::write_config(const Config& config) {
 
 void Directory::add_source_shards() {
   for (size_t i = 0; i < source_.files().size(); ++i) {
-    manifest_.source_files.push_back({source_.file_names()[i], source_.files()[i].size(), {}});
+    manifest_.source_files.push_back(
+        {source_.file_names()[i], source_.files()[i].size(), hash_of(i)});
   }
 }
 

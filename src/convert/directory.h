@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,8 @@ class Directory {
   Directory(const Checkpoint& source, Staging& staging) : source_(source), staging_(staging) {}
   Staging& staging() { return staging_; }
 
+  /// From now on the source's weight files stand in the ledger with their SHA-256.
+  void hash_sources(int64_t threads);
   /// Links a shard of the source under a name.
   void link_shard(size_t number, const std::string& name);
   /// A file that is neither weights, index nor config, as an independent copy.
@@ -52,6 +55,7 @@ class Directory {
   Result finish(const std::string& recipe);
 
  private:
+  std::optional<std::string> hash_of(size_t number) const;
   LinkKind linked(const std::string& from, const std::string& name, uint64_t bytes);
   ManifestFile add_hashed(const std::string& name);
 
@@ -59,6 +63,7 @@ class Directory {
   Staging& staging_;
   Manifest manifest_;
   Result result_;
+  std::vector<std::string> hashes_;  // of the source's weight files, where asked for
 };
 
 /// Elements of a tensor.

@@ -40,9 +40,9 @@ class Key {
 std::string job_key(const Job& job, const Statistics* statistics, const ConvertOptions& options) {
   const Checkpoint& source = job.content->source();
   Key key;
-  key.add(fmt::format("moue {} {} seed {} shards {} dtype {} layers {}", kVersion,
+  key.add(fmt::format("moue {} {} seed {} shards {} dtype {} layers {} hash {}", kVersion,
                       to_string(job.layout), options.seed, options.shard_size, options.dtype,
-                      options.layers));
+                      options.layers, options.hash));
   key.add(options.recipe);
   key.add(job.config->text());
   key.add(statistics == nullptr ? "no statistics" : "statistics");

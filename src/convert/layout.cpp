@@ -148,6 +148,7 @@ uint64_t bytes_to_read(const Job& job) {
 Result write_result(const Job& job, const std::string& recipe, Staging& staging) {
   Directory result(job.content->source(), staging);
   const bool links = job.layout == Layout::Linked;
+  if (job.hash) result.hash_sources(job.stream.threads);
   if (links) {
     link_shards(job, result);
   } else {

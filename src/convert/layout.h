@@ -40,6 +40,7 @@ struct Job {
   std::vector<Carried> others;               ///< files that are carried along
   std::map<std::string, std::string> texts;  ///< files that are made, by name: card, picture
   StreamOptions stream;
+  bool hash = false;  ///< the source's weight files, for the manifest
 };
 
 /// Cuts the content into files.

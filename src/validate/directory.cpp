@@ -94,7 +94,7 @@ void examine_manifest(const Manifest& manifest, const fs::path& directory, Repor
   if (const int64_t unhashed = count_unhashed(manifest); unhashed > 0) {
     report.warnings.push_back(fmt::format(
         "{} linked files have no SHA-256 in the manifest: their size was checked alone (moue "
-        "validate ORIGINAL RESULT compares their bytes)",
+        "convert --hash notes it, moue validate ORIGINAL RESULT compares their bytes)",
         unhashed));
   }
 }

@@ -1,7 +1,10 @@
 // validate --manifest: a written directory by its own manifest; every damage to it is found.
 #include <catch2/catch.hpp>
 
+#include <fstream>
+
 #include "checkpoint/manifest.h"
+#include "core/sha256.h"
 #include "moue/convert.h"
 #include "moue/validate.h"
 #include "support/files.h"
@@ -96,4 +99,41 @@ TEST_CASE("a directory without a manifest, or none at all", "[validate]") {
   const Report report = validate_directory(kSource);
   CHECK_FALSE(report.passed());
   CHECK(contains(report.checks[0].note, "moue-manifest.json is not there"));
+}
+
+TEST_CASE("linked files hashed on request are compared by their bytes", "[validate]") {
+  const ScratchDir scratch;
+  copy_tree(kSource, scratch / "source");
+  const Checkpoint source = open_checkpoint(scratch / "source");
+  const Plan plan =
+      make_plan(source, family_of(source.config()), nullptr, {.topology = "half_staggered"});
+  const auto made = [&](const char* name, bool hash, const char* layout) {
+    ConvertOptions options;
+    options.hash = hash;
+    options.layout = layout;
+    convert(source, plan, nullptr, scratch / name, options);
+    return scratch / name;
+  };
+  const fs::path hashed = made("hashed", true, "linked"), plain = made("plain", false, "linked");
+  CHECK(validate_directory(hashed).warnings.empty());
+  CHECK(validate_directory(hashed).checks[1].note == "10 files, 10 of them by SHA-256, 0 by size");
+  // The source's shards are the same files: a flipped bit there is one here.
+  const fs::path shard = hashed / source.file_names()[0];
+  std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-1, std::ios::end);
+  const char last = static_cast<char>(file.get() ^ 1);
+  file.seekp(-1, std::ios::end);
+  file.put(last);
+  file.close();
+  CHECK_FALSE(validate_directory(hashed).passed());
+  CHECK(validate_directory(plain).passed());  // by size alone
+
+  for (const bool hash : {false, true}) {
+    const Manifest manifest = read_manifest(made(hash ? "a" : "b", hash, "packed"));
+    for (const ManifestFile& listed : manifest.source_files) {
+      const bool is_weights = listed.name.ends_with(".safetensors");
+      CHECK(listed.sha256.has_value() == (hash || !is_weights));
+      if (listed.sha256) CHECK(*listed.sha256 == sha256_of_file(source.directory() / listed.name));
+    }
+  }
 }
