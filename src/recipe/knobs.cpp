@@ -161,8 +161,9 @@ std::vector<Knob> convert_knobs() {
       MOUE_KNOB(convert.threads, "threads that read, hash and write; 0 = two for each core")
           .range(0, 4096)
           .local(),
-      MOUE_KNOB(convert.hash,
-                "note the SHA-256 of the source's weight files, linked ones too: all are read once"),
+      MOUE_KNOB(
+          convert.hash,
+          "note the SHA-256 of the source's weight files, linked ones too: all are read once"),
       MOUE_KNOB(convert.dry_run, "say bytes, time and memory of every layout; write nothing")
           .local(),
       MOUE_KNOB(convert.seed, "draws the trajectory keys and queries").range(0, 9e15),
