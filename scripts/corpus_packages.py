@@ -77,7 +77,8 @@ def download(cache, name, offer):
     done = subprocess.run(command, cwd=cache, capture_output=True, text=True, check=False)
     if done.returncode or not file.exists() or sha256_of_file(file) != offer["SHA256"]:
         file.unlink(missing_ok=True)
-        return None, " ".join(done.stderr.split())[-300:]
+        faults = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        return None, " ".join(faults)[:300] or f"{file.name} did not come as apt's list says"
     return file, None
 
 
@@ -87,8 +88,10 @@ def fetch(packages, cache, offline):
     offers = {} if offline else offered(names)
     files, missing, words = {}, [], ""
     for name in names:
-        file, complaint = download(cache, name, offers[name]) if name in offers else (None, None)
-        words = complaint or words
+        file, complaint = download(cache, name, offers.pop(name)) if name in offers else (None, None)
+        if complaint and "404" not in complaint:
+            offers.clear()  # no network: it would be no other for the rest
+        words = words or complaint or ""
         old = None if file else cached(cache, name)
         if old and not offline:
             say(f"apt gives no {name}: taking {old.name} of the cache")

@@ -1,6 +1,7 @@
 """scripts/corpus without a network: packages made here, read, cleaned, split and tokenised."""
 import gzip
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -40,8 +41,10 @@ def dictd(entries):
     return index.encode(), gzip.compress(text.encode(), mtime=0)
 
 
-def corpus(*words):
-    return subprocess.run([str(ROOT / "scripts" / "corpus"), "--offline", *map(str, words)], capture_output=True, text=True, check=False)
+def corpus(*words, offline=True, path=""):
+    command = [str(ROOT / "scripts" / "corpus"), *(["--offline"] if offline else []), *map(str, words)]
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 class Readers(unittest.TestCase):
@@ -127,9 +130,9 @@ class Corpus(unittest.TestCase):
         shutil.rmtree(root)
         return file
 
-    def make(self, name, *words):
+    def make(self, name, *words, **how):
         words = ["--packages", self.packages, "--cache", self.cache, "--megabytes", 0.05, "--held_out", 30, "--vocabulary", 400, *words]
-        return corpus("--out", self.folder / name, *words)
+        return corpus("--out", self.folder / name, *words, **how)
 
     def made(self, name, *words):
         done = self.make(name, *words)
@@ -228,6 +231,53 @@ class Corpus(unittest.TestCase):
         self.refused("is no package that dpkg-deb reads")
         (self.folder / "stands").mkdir()
         self.assertIn("exists; name another --out", self.make("stands").stderr)
+
+    def apt(self, script):
+        """An apt of our own: it offers both packages, and `script` is its download."""
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        offers = "".join(f"Package: {file.name.partition('_')[0]}\nVersion: {file.name.split('_')[1].replace('%3a', ':')}\nArchitecture: all\n"
+                         f"Size: 1000\nSHA256: {corpus_file_sha256(file)}\n\n" for file in sorted(self.cache.glob("*.deb")))  # fmt: skip
+        (folder / "offers").write_text(offers)
+        (folder / "apt-cache").write_text(f"#!/bin/sh\ncat {folder}/offers\n")
+        (folder / "apt-get").write_text(f"#!/bin/sh\necho $3 >> {folder}/asked\n{script}\n")
+        for name in ("apt-cache", "apt-get"):
+            (folder / name).chmod(0o755)
+        return folder
+
+    def test_packages_come_from_apt(self):
+        store = self.folder / "store"
+        folder = self.apt(f"cp {store}/${{3%=*}}_*.deb .")
+        self.cache.rename(store)
+        done = self.make("o", offline=False, path=folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((folder / "asked").read_text().split(), ["pages=1:2.0-1", "words=3"])
+        self.assertEqual(sorted(file.name for file in self.cache.glob("*.deb")), sorted(file.name for file in store.iterdir()))
+        again = self.make("again", offline=False, path=folder)  # what is there is not asked for
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertEqual(len((folder / "asked").read_text().split()), 2)
+
+    def test_without_a_network_one_try_is_enough(self):
+        folder = self.apt("echo 'W: a warning' >&2; echo 'E: Could not connect' >&2; exit 100")
+        old = next(self.cache.glob("words_*.deb")).rename(self.cache / "words_2_all.deb")
+        next(self.cache.glob("pages_*.deb")).unlink()
+        done = self.make("o", offline=False, path=folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((folder / "asked").read_text().split(), ["pages=1:2.0-1"])
+        self.assertIn("apt gives no words: taking words_2_all.deb of the cache", done.stderr)
+        self.assertIn("left out, for apt gives none: pages; E: Could not connect", done.stderr)
+        old.unlink()
+        nothing = self.make("nothing", offline=False, path=folder)
+        self.assertEqual(nothing.returncode, 2)
+        self.assertIn("none of 2 packages can be had: E: Could not connect; is there a network? run apt-get update", nothing.stderr)
+
+    def test_what_is_not_as_apt_says_is_refused(self):
+        folder = self.apt(f"cp {self.folder}/other.deb words_3_all.deb")
+        next(self.cache.glob("words_*.deb")).rename(self.folder / "other.deb")
+        (self.folder / "other.deb").write_bytes((self.folder / "other.deb").read_bytes() + b"\n")
+        done = self.make("o", offline=False, path=folder)
+        self.assertIn("left out, for apt gives none: words; words_3_all.deb did not come as apt's list says", done.stderr)
+        self.assertFalse((self.cache / "words_3_all.deb").exists())
 
     def test_a_copyright_file_may_be_another_packages(self):
         for holder, wanted in (("pages", "licences/pages"), ("others", "/usr/share/doc/others/copyright, in others")):
