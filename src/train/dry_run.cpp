@@ -131,11 +131,12 @@ void add_choices(const std::vector<Choice>& all, const Estimator& estimator, dou
                  Report& report) {
   Table table{"choices", "What fits", {"settings", "peak", "", "fits", "work"}, {}};
   std::string first;
-  double asked_work = 0;
+  double asked_work = 0, asked_peak = 0;
   for (const Choice& choice : all) {
     const Estimate estimate = estimator.estimate(settled(choice.options));
     const double peak = estimate.peak();
-    if (asked_work == 0) asked_work = estimate.step_work;
+    if (asked_work > 0 && peak == asked_peak) continue;  // as it is already
+    if (asked_work == 0) asked_work = estimate.step_work, asked_peak = peak;
     table.rows.push_back({choice.name, static_cast<int64_t>(peak), gigabytes(peak), peak <= memory,
                           fmt::format("{:.2f}", estimate.step_work / asked_work)});
     if (first.empty() && peak <= memory) first = choice.name;

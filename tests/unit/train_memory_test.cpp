@@ -9,8 +9,13 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 
+#include "moue/convert.h"
 #include "moue/initial.h"
+#include "moue/recipe.h"
+#include "support/families.h"
+#include "support/headers_only.h"
 #include "support/layouts.h"
 #include "support/program.h"
 #include "support/torch_pico.h"
@@ -183,7 +188,7 @@ TEST_CASE("weights, gradients, moments and disk are predicted to the byte", "[tr
 }
 
 TEST_CASE("peak memory is predicted within its bound", "[train]") {
-  constexpr double kPeakMemory = 0.3;  // relative: allocators keep and split what is freed
+  constexpr double kPeakMemory = 0.22;  // relative: what allocators keep differs by dtype
   struct Case {
     int64_t rows;
     bool recompute;
@@ -280,6 +285,40 @@ TEST_CASE("a dry run needs no files but a config", "[train][cli]") {
   const test::Outcome again = run(words + " --device cuda --dtype bfloat16");
   CHECK(nlohmann::json::parse(again.out)["facts"]["peak_memory"] == json["facts"]["peak_memory"]);
   CHECK(nlohmann::json::parse(again.out)["facts"]["checkpoint"] == json["facts"]["checkpoint"]);
+}
+
+TEST_CASE("recipes of large models state what they take", "[train]") {
+  const auto [recipe_name, released_name] = GENERATE(table<std::string, std::string>(
+      {{"olmoe", "olmoe"}, {"qwen3_30b_a3b", "qwen3_moe"}, {"mixtral_8x7b", "mixtral"}}));
+  std::string text = file_text("recipes/" + recipe_name + ".toml");
+  const Recipe recipe = parse_recipe(text, recipe_name);
+  Released model = released(released_name);
+  for (TensorInfo& tensor : model.tensors) {
+    tensor.bytes = 2;
+    for (const int64_t size : tensor.shape) tensor.bytes *= static_cast<uint64_t>(size);
+  }
+  const Checkpoint source = headers_only(model.config, model.tensors);
+  const Plan plan = make_plan(source, family_of(source.config()), nullptr, recipe.plan);
+  const Checkpoint moue = planned_headers(source, plan);
+  const Estimator estimator(moue);
+  TrainOptions options = settled(recipe.train);
+  text = std::regex_replace(text, std::regex("\n# "), " ");
+  const auto states = [&](double bytes, const char* form, const char* words) {
+    const std::string stated =
+        fmt::format(fmt::runtime(form), bytes / double(uint64_t{1} << 30)) + " GiB" + words;
+    INFO(stated);
+    CHECK_THAT(text, Catch::Contains(stated));
+  };
+  const Estimate estimate = estimator.estimate(options);
+  states(estimate.peak(), "{:.1f}", " there");
+  states(estimate.largest, "{:.0f}", " on the host");
+  const int64_t checkpoints = recipe_name == "olmoe" ? 3 : 2;
+  states(estimate.checkpoint * static_cast<double>(checkpoints), "{:.0f}", " of disk");
+  CHECK(estimate.peak() < 141e9);
+  if (options.freeze.empty()) return;
+  CHECK(options.freeze[0].ends_with(estimator.experts_pattern().substr(1)));
+  options.freeze.clear();
+  states(estimator.estimate(options).peak(), "{:.1f}", ", which no single card has");
 }
 
 }  // namespace moue
