@@ -22,10 +22,21 @@ TEST_CASE("the pico recipe runs from plan to a validated step", "[unit][cli]") {
   }
   for (const char* name :
        {"plan.json", "plan.svg", "statistics.safetensors", "model/config.json", "train/latest",
-        "control/latest", "train/recipe.toml", "recipe.toml", "report.json", "report.html"}) {
+        "control/latest", "train/recipe.toml", "recipe.toml", "report.json", "report.html",
+        "train/run.json", "train/tensorboard", "train/report.html", "control/report.json"}) {
     INFO(name);
     CHECK(fs::exists(at(name)));
   }
+  // The MoUE's page was written before there was a control.
+  CHECK_FALSE(has(file_text(at("train/report.json")), "held_out_difference"));
+  const Outcome report = run("train --json --report " + at("train"));
+  CHECK(report.code == 0);
+  CHECK(report.err.empty());
+  CHECK(report.out == file_text(at("train/report.json")));
+  CHECK(has(report.out, "held_out_difference"));
+  const Outcome refused = run("train --json --report " + at("model"));
+  CHECK(refused.code == 2);
+  CHECK(has(refused.err, "model has no train.jsonl, wanted the directory that moue train wrote"));
 }
 
 TEST_CASE("a stopped training keeps its state, ends with exit code 4 and goes on", "[unit][cli]") {
@@ -38,7 +49,7 @@ TEST_CASE("a stopped training keeps its state, ends with exit code 4 and goes on
   const std::string stop =
       "sh -c '" + program() + " " + train + " --steps 100000 2> /dev/null & child=$!; " +
       "for i in $(seq 3000); do [ \"$(cat " + at("train/train.jsonl") +
-      " 2> /dev/null | wc -l)\" -gt 3 ] && break; sleep 0.1; done; kill -TERM $child; " +
+      " 2> /dev/null | wc -l)\" -gt 6 ] && break; sleep 0.1; done; kill -TERM $child; " +
       "wait $child'";
   CHECK(WEXITSTATUS(std::system((stop + " > /dev/null 2>&1").c_str())) == 4);
   REQUIRE(fs::exists(at("train/latest")));
