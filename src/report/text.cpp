@@ -69,7 +69,7 @@ std::string text_of(const Table& table) {
     auto& cells = rows.emplace_back();
     for (size_t column = 0; column < row.size() && column < right.size(); ++column) {
       cells.push_back(one_line(value_text(row[column])));
-      if (!is_number(row[column])) right[column] = false;
+      if (!is_number(row[column]) && !cells.back().empty()) right[column] = false;
     }
   }
   return fmt::format("{}\n{}", one_line(table.title), aligned(rows, right));

@@ -132,6 +132,9 @@ double at(const std::vector<double>& values, size_t layer) {
   return layer < values.size() ? values[layer] : kNone;
 }
 
+// Empty where there is no number: the last layer has no next one.
+Value cell(double value) { return std::isfinite(value) ? Value(value) : Value(std::string()); }
+
 void add_layers(Report& report, const RunLog& run) {
   if (run.routing.empty()) return;
   const RoutingLine& now = run.routing.back();
@@ -141,10 +144,12 @@ void add_layers(Report& report, const RunLog& run) {
                "trajectory / spread", "reuse with next", "by chance"},
               {}};
   for (size_t layer = 0; layer < now.entropy.size(); ++layer) {
-    table.rows.push_back({static_cast<int64_t>(layer), at(now.max_vio, layer),
-                          at(now.foreign, layer), at(now.entropy, layer), at(now.margin, layer),
-                          at(now.bonus, layer) / at(now.spread, layer), at(now.reuse, layer),
-                          at(now.reuse_chance, layer)});
+    std::vector<Value>& row = table.rows.emplace_back();
+    row.emplace_back(static_cast<int64_t>(layer));
+    for (double value : {at(now.max_vio, layer), at(now.foreign, layer), at(now.entropy, layer),
+                         at(now.margin, layer), at(now.bonus, layer) / at(now.spread, layer),
+                         at(now.reuse, layer), at(now.reuse_chance, layer)})
+      row.push_back(cell(value));
   }
   report.tables.push_back(std::move(table));
 }

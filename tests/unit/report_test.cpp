@@ -105,6 +105,14 @@ TEST_CASE("JSON keeps keys, types and every bit of a double", "[unit][report]") 
   CHECK(json["passed"] == false);
 }
 
+TEST_CASE("an empty cell leaves numbers flush right", "[unit][report]") {
+  Report report = sample();
+  report.tables[0].rows.push_back({std::string(), std::string("x")});
+  CHECK(has(to_text(report), "      0  a\n     10  long\n"));
+  report.tables[0].rows.back()[0] = std::string("y");
+  CHECK(has(to_text(report), "  0      a\n"));
+}
+
 TEST_CASE("data of pictures is in JSON alone", "[unit][report]") {
   Report report = sample();
   REQUIRE(has(to_text(report), "Per layer"));

@@ -143,6 +143,8 @@ TEST_CASE("a report has the run's numbers", "[unit][train]") {
 
   const Json tables = json["tables"];
   CHECK(tables["layers"]["rows"][1][5] == Approx(0.25));  // trajectory over spread
+  CHECK(tables["layers"]["rows"][1][6] == 0.125);
+  CHECK(tables["layers"]["rows"][2][6] == "");  // the last layer has no next
   // 8, 9, 10, 11 of 38 choices: slots 2 and 3 of layer 0 are layer 1's.
   CHECK(tables["uses"]["rows"][0][1] == Approx(17.0 / 38));
   CHECK(tables["uses"]["rows"][0][2] == Approx(21.0 / 38));
