@@ -1,6 +1,7 @@
 // The CUDA entries of a build without CUDA: each says how to get it.
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/distillation.h"
 #include "kernels/glu.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
@@ -24,6 +25,7 @@ namespace {
 void adamw(const AdamwArgs&, void*) { refuse("adamw"); }
 void sum_of_squares(const float*, int64_t, double*, double*, void*) { refuse("sum_of_squares"); }
 void cross_entropy(const CrossEntropy&, void*) { refuse("cross_entropy"); }
+void distillation(const Distillation&, void*) { refuse("distillation"); }
 void permute(const Permute&, void*) { refuse("permute"); }
 void gather_rows(const GatherRows&, void*) { refuse("gather_rows"); }
 void combine_rows(const CombineRows&, void*) { refuse("combine_rows"); }

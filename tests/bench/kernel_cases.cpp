@@ -107,27 +107,30 @@ Case cross_entropy(Where where, Element e, const Shapes& s) {
                    2.0 * rows * s.vocabulary * size_of(e), m, kernels::cross_entropy, a, where);
 }
 
-Case adamw(Where where, Element, const Shapes& s) {
+// Weights and moments in one element type: float32, or bfloat16 rounded stochastically.
+Case adamw(Where where, Element e, const Shapes& s) {
   auto m = std::make_shared<Memory>(where);
   const int64_t n = s.parameters;
-  std::vector<float> moment(n, 0.25f);
-  const kernels::AdamwArgs a{.master = m->floats(n),
-                             .grad = m->floats(n),
-                             .m = m->floats(n),
-                             .v = m->copy_of(moment),
-                             .size = n,
-                             .lr = 1e-4,
-                             .beta1 = 0.9,
-                             .beta2 = 0.95,
-                             .eps = 1e-8,
-                             .decay = 0.1,
-                             .scale = 1,
-                             .bias1 = 0.5,
-                             .bias2 = 0.5};
-  Case c =
-      make_case("adamw", fmt::format("{} parameters", n), 28.0 * n, m, kernels::adamw, a, where);
-  c.float32_only = true;
-  return c;
+  const bool wide = e == Element::Float32;
+  const std::vector<uint16_t> quarter(wide ? 0 : n, 0x3e80);
+  const kernels::AdamwArgs a{
+      .master = m->numbers(e, n),
+      .grad = m->floats(n),
+      .m = m->numbers(e, n),
+      .v = wide ? static_cast<void*>(m->copy_of(std::vector(n, 0.25f))) : m->copy_of(quarter),
+      .size = n,
+      .lr = 1e-4,
+      .beta1 = 0.9,
+      .beta2 = 0.95,
+      .eps = 1e-8,
+      .decay = 0.1,
+      .scale = 1,
+      .bias1 = 0.5,
+      .bias2 = 0.5,
+      .weights = e,
+      .moments = e};
+  return make_case("adamw", fmt::format("{} parameters", n), (4.0 + 6 * size_of(e)) * n, m,
+                   kernels::adamw, a, where);
 }
 
 Case sum_of_squares(Where where, Element, const Shapes& s) {
