@@ -23,9 +23,13 @@ struct ModelOptions {
   at::Device device = at::kCPU;
   uint64_t memory =
       0;  ///< bytes of weights held at a time, fetched on demand; 0 = everything resident
-  bool train = false;  ///< parameters get gradients and float32 masters; needs memory = 0
+  bool train = false;   ///< parameters get gradients and float32 masters; needs memory = 0
+  bool masters = true;  ///< with train; false: the values themselves are trained
   /// Tensors on disk that never move: no gradient, no master. Unset = none.
   std::function<bool(const std::string& tensor)> frozen = {};
+  /// May name a tensor that holds the same numbers as what was `loaded` for a parameter, to be held
+  /// in its place; undefined = none. Unset = none.
+  std::function<at::Tensor(const std::string& parameter, const at::Tensor& loaded)> shared = {};
 };
 
 /// A contiguous piece of a parameter and where it lies on disk.
@@ -61,7 +65,7 @@ struct Parameter {
   int64_t moe_layer = -1;  ///< of router tensors
   at::Tensor value;        ///< arithmetic dtype (new tensors: float32)
   /// float32; the same storage as value where that is float32. Only with train; undefined where
-  /// all is frozen and value holds less.
+  /// value holds less and all is frozen, or no masters were asked for.
   at::Tensor master;
   /// float32, accumulated over micro-batches: of what is not frozen, side by side (in the shape of
   /// value where nothing is). Only with train, and while the parameter moves.
@@ -70,6 +74,8 @@ struct Parameter {
   std::vector<DiskTensor> disk;      ///< cover the parameter exactly, in order
 };
 
+/// What an optimizer moves, and a checkpoint keeps: the master where there is one, else the value.
+const at::Tensor& weights_of(const Parameter& parameter);
 /// The elements that are not frozen, in order.
 std::vector<ElementRange> trained(const Parameter& parameter);
 int64_t num_trained(const Parameter& parameter);
@@ -96,6 +102,16 @@ struct MoeView {
   const Routed* routed = nullptr;
 };
 
+class Model;
+
+/// Distillation: the loss is (1 - share) cross-entropy + share t^2 KL(p || q), where p and q are
+/// the softmax of the teacher's and the model's logits over t.
+struct Distill {
+  Model* teacher = nullptr;  ///< of the same vocabulary, arithmetic and device; null = none
+  double share = 0;
+  double temperature = 1;  ///< t
+};
+
 /// One pass through the model: settings in, records out.
 struct Pass {
   bool detach_trajectory = false;  ///< the gate inside the trajectory state is a constant
@@ -107,6 +123,7 @@ struct Pass {
   double balance_scale = 0;
   double z_scale = 0;      ///< router z-loss: dL/dz[t,s] += 2 z_scale lse_t prob[t,s]
   bool recompute = false;  ///< blocks keep their input alone and run again on the way back
+  Distill distill;         ///< read by loss()
   std::function<void(const MoeView&)> observer;
   /// Called with the input [T, D] of each layer, then with the normalised output, layer = layers.
   std::function<void(int64_t layer, const at::Tensor& hidden_TD)> hidden_observer;
@@ -114,6 +131,7 @@ struct Pass {
   std::vector<Routed> routed;  ///< per MoE layer
   at::Tensor token_loss;       ///< float32 [T] cross-entropy, 0 where not counted (after loss())
   at::Tensor loss_sum;         ///< float64 scalar, its sum
+  at::Tensor divergence_sum;   ///< float64 scalar, sum of t^2 KL(p || q); undefined without teacher
   int64_t num_targets = 0;
 };
 
@@ -131,9 +149,9 @@ class Model {
   virtual at::Tensor logits(const at::Tensor& tokens_BT, Pass& pass) = 0;
 
   /// Summed cross-entropy of rows_BT1 (int64 [B, length + 1]) times `scale`, as a differentiable
-  /// scalar (chunked: logits are never held whole). mask_BT (bool, may be undefined) says which
-  /// targets count. In training call backward() on the result; gradients are then added by
-  /// finish_backward().
+  /// scalar (chunked: logits are never held whole), mixed with pass.distill where that is set.
+  /// mask_BT (bool, may be undefined) says which targets count. In training call backward() on the
+  /// result; gradients are then added by finish_backward().
   virtual at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale,
                           Pass& pass) = 0;
   /// Moves the gradients autograd left on the values into the float32 grads.

@@ -64,7 +64,11 @@ struct TrainOptions {
   double clip = 1.0;       ///< global gradient norm; 0 = off
   double spike = 5;        ///< skip steps of so many times the usual loss or gradient norm; 0 = off
   int64_t max_skips = 20;  ///< skipped steps in a row that end the run
-  double ema = 0;          ///< decay of averaged weights, kept beside the run's; 0 = none
+  /// float32 | bfloat16 (rounded stochastically): AdamW's two moments
+  std::string moments = "float32";
+  /// float32 | none (with dtype bfloat16: the weights themselves move, rounded stochastically)
+  std::string master = "float32";
+  double ema = 0;                   ///< decay of averaged weights, kept beside the run's; 0 = none
   std::vector<std::string> freeze;  ///< patterns of tensors that never move
   std::vector<TrainGroup> groups;   ///< the last one whose pattern matches a tensor decides
 
@@ -81,6 +85,11 @@ struct TrainOptions {
   std::string trajectory = "full";      ///< full | detach | off
   double new_lr_multiplier = 1.0;       ///< on the tensors under "moue."
 
+  /// Share of t^2 KL(teacher || model) in the loss, the rest is cross-entropy; 0 = no teacher
+  double distill = 0;
+  std::filesystem::path distill_from;  ///< the teacher; "" = the model as it was before the run
+  double distill_temperature = 1;      ///< t, by which both models' logits are divided
+
   struct Calibrate {
     int64_t tokens = 100000;  ///< 0 = skip
     double eps = 0.02;
@@ -96,15 +105,17 @@ struct TrainOptions {
     double cover = 0.95;  ///< share of each layer's choices that the slots which stay must hold
   } relock;
 
-  int64_t log_every = 10;         ///< steps between the numbers of single tokens, and TensorBoard's
-  int64_t eval_every = 100;       ///< steps between held-out losses; 0 = only at both ends
-  int64_t save_every = 0;         ///< steps between checkpoints; 0 = only the last
+  int64_t log_every = 10;    ///< steps between the numbers of single tokens, and TensorBoard's
+  int64_t eval_every = 100;  ///< steps between held-out losses; 0 = only at both ends
+  int64_t save_every = 0;    ///< steps between checkpoints; 0 = only the last
+  /// async (copy, go on, write in the background) | sync (wait until it is written)
+  std::string save_mode = "async";
   std::filesystem::path compare;  ///< run to show beside this one in its report; "" = none
   int64_t keep_last = 0;          ///< only the newest so many steps stay on disk; 0 = all
   int64_t keep_every = 0;         ///< steps that are a multiple of it stay too; 0 = none
   double time_limit = 0;   ///< seconds after which the run saves and stops, exit code 4; 0 = none
   int64_t stop_after = 0;  ///< save and stop after this step; 0 = run to the end
-  std::string dtype = "float32";  ///< compute: float32 | bfloat16 (master weights are float32)
+  std::string dtype = "float32";  ///< compute: float32 | bfloat16
   bool recompute = false;      ///< keep only the inputs of blocks, run them again on the way back
   bool deterministic = false;  ///< the same bits again: refuse what cannot promise them
   std::string device = "cpu";

@@ -2,6 +2,8 @@
 // own.
 #include "moue/model.h"
 
+#include <optional>
+
 #include "model/attention.h"
 #include "model/correction.h"
 #include "model/dense.h"
@@ -50,13 +52,17 @@ class TorchModel : public Model {
   at::Tensor loss(const at::Tensor& rows_BT1, const at::Tensor& mask_BT, double scale,
                   Pass& pass) override {
     const int64_t length = rows_BT1.size(1) - 1;
-    const at::Tensor hidden = forward(rows_BT1.narrow(1, 0, length), pass);
+    const at::Tensor tokens = rows_BT1.narrow(1, 0, length);
+    std::optional<Teaching> teaching = taught(tokens, pass.distill);  // before we hold activations
+    const at::Tensor hidden = forward(tokens, pass);
     at::Tensor target = rows_BT1.narrow(1, 1, length).reshape({-1}).to(options_.device);
     if (mask_BT.defined())
       target = target.masked_fill(mask_BT.reshape({-1}).to(options_.device).logical_not(), -1);
     pass.num_targets = mask_BT.defined() ? mask_BT.sum().item<int64_t>() : target.numel();
-    const at::Tensor loss = linear_cross_entropy(hidden, head(), target, scale, pass.token_loss);
+    const at::Tensor loss = linear_cross_entropy(hidden, head(), target, scale, pass.token_loss,
+                                                 teaching ? &*teaching : nullptr);
     pass.loss_sum = pass.token_loss.sum(at::kDouble);
+    if (teaching) pass.divergence_sum = teaching->divergence.sum(at::kDouble);
     return z_loss_.defined() ? loss + z_loss_ : loss;
   }
 
@@ -156,6 +162,17 @@ class TorchModel : public Model {
     const Weight weight = spec_.tied_head ? Weight::Embedding : Weight::Head;
     return {weights_.get(weight), weights_.get(Weight::HeadBias), weights_.grad(weight),
             weights_.grad(Weight::HeadBias), spec_.scales.logits};
+  }
+
+  // The teacher's last hidden states; TorchModel is the one Model there is.
+  static std::optional<Teaching> taught(const at::Tensor& tokens_BT, const Distill& distill) {
+    if (distill.teacher == nullptr) return std::nullopt;
+    const at::NoGradGuard no_grad;
+    auto& teacher = static_cast<TorchModel&>(*distill.teacher);
+    Pass quiet;
+    quiet.keep_records = false;
+    return Teaching{
+        teacher.forward(tokens_BT, quiet), teacher.head(), distill.share, distill.temperature, {}};
   }
 
   const Positions& positions(int64_t length) {

@@ -29,10 +29,21 @@ struct Head {
 /// Logits of hidden [T, D]: [T, V].
 at::Tensor logits_of(const at::Tensor& hidden, const Head& head);
 
+/// Whose logits the student's are to approach, by how much (kernels/distillation.h).
+struct Teaching {
+  at::Tensor hidden;  ///< [T, its width]
+  Head head;          ///< of the same vocabulary
+  double share = 0;   ///< of the divergence in the loss; the rest is cross-entropy
+  double temperature = 1;
+  at::Tensor divergence;  ///< out: float32 [T], unscaled
+};
+
 /// scale * summed cross-entropy of hidden [T, D] against target [T] int64 (negative: not counted)
-/// under the head, a float32 scalar. Logits exist a chunk at a time. The head's gradients are added
-/// in backward; token_loss (float32 [T]) receives the unscaled losses.
+/// under the head, a float32 scalar; mixed with the divergence from a teacher where there is one.
+/// Logits exist a chunk at a time. The head's gradients are added in backward; token_loss (float32
+/// [T]) receives the unscaled cross-entropies.
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const Head& head,
-                                const at::Tensor& target, double scale, at::Tensor& token_loss);
+                                const at::Tensor& target, double scale, at::Tensor& token_loss,
+                                Teaching* teaching = nullptr);
 
 }  // namespace moue

@@ -59,6 +59,10 @@ constexpr int64_t kSmall = 1 << 20;  // elements: norms, routers and pool tensor
 
 }  // namespace
 
+const at::Tensor& weights_of(const Parameter& parameter) {
+  return parameter.master.defined() ? parameter.master : parameter.value;
+}
+
 std::vector<ElementRange> trained(const Parameter& parameter) {
   std::vector<ElementRange> ranges;
   int64_t begin = 0;
@@ -94,6 +98,7 @@ Weights::Weights(const Checkpoint& checkpoint, WeightLayout layout, const ModelO
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (!is_streamed(i)) make_resident(i);
   }
+  options_.shared = nullptr;  // it may refer to what its caller holds
   const int64_t gate_up = layout_.find(Weight::ExpertGateUp),
                 down = layout_.find(Weight::ExpertDown);
   if (is_streamed(gate_up) || is_streamed(down)) return;
@@ -173,13 +178,16 @@ void Weights::make_resident(int64_t index) {
   parameter.moe_layer = plan.moe_layer;
   parameter.disk = plan.disk;
   parameter.value = load(plan, 0, plan.numel()).view(plan.shape);
+  const at::Tensor twin =
+      options_.shared ? options_.shared(parameter.name, parameter.value) : at::Tensor();
+  if (twin.defined()) parameter.value = twin;
   if (options_.train) prepare_training(parameter, plan);
 }
 
 void Weights::prepare_training(Parameter& parameter, const WeightPlan& plan) {
   if (parameter.value.scalar_type() == at::kFloat) {
     parameter.master = parameter.value.detach();
-  } else if (num_trained(parameter) > 0 || parameter.value.numel() == 0) {
+  } else if (options_.masters && (num_trained(parameter) > 0 || parameter.value.numel() == 0)) {
     // A float32 source must not lose its last bits to the arithmetic dtype.
     const at::ScalarType dtype = std::exchange(options_.dtype, at::kFloat);
     parameter.master = load(plan, 0, plan.numel()).view(plan.shape);

@@ -72,7 +72,11 @@ const std::vector<Verb>& verbs() {
        "runs/a/train\n"
        "  moue train models/mixtral --control --tokens more.u16 --held_out held_out.u16 --out "
        "runs/a/control\n"
-       "  moue train --recipe recipes/tiny_mixtral.toml --resume\n"
+       "  moue train models/mixtral-moue --tokens more.u16 --out DIR --dtype bfloat16 --moments "
+       "bfloat16 --master none\n"
+       "  moue train models/mixtral-moue --tokens more.u16 --out DIR --distill 0.5 --distill_from "
+       "models/mixtral\n"
+       "  moue train --recipe recipes/tiny_mixtral.toml --resume --save_every 200 --keep_last 2\n"
        "  moue train --init config.json --tokens text.u16 --out runs/b/train\n"
        "  moue train --init config.json --control --tokens text.u16 --out runs/b/control\n"
        "  moue train --report runs/a/train --compare runs/a/control\n"},

@@ -244,6 +244,13 @@ std::vector<Knob> train_optimizer_knobs() {
           train.ema,
           "decay of averaged weights, saved in training/ and evaluated beside the run's; 0 = none")
           .below(1),
+      MOUE_KNOB(train.moments,
+                "AdamW's two moments; bfloat16 halves them, rounded stochastically by (seed, step)")
+          .one_of(kDtypes),
+      MOUE_KNOB(train.master,
+                "float32 copies of bfloat16 weights; none: the weights themselves move, rounded "
+                "stochastically")
+          .one_of({"float32", "none"}),
       MOUE_KNOB(train.freeze,
                 "names of tensors that never move; * stands for any letters, ? for one")
           .empty_means("none"),
@@ -265,6 +272,16 @@ std::vector<Knob> train_optimizer_knobs() {
       MOUE_KNOB(train.trajectory, "gradients through the trajectory state, or no state")
           .one_of({"full", "detach", "off"}),
       MOUE_KNOB(train.new_lr_multiplier, "on the learning rate of the new tensors").range(0, 1e6),
+      MOUE_KNOB(
+          train.distill,
+          "share of the divergence from a teacher, t^2 KL(teacher || model), in the loss, whose "
+          "rest is cross-entropy; 0 = no teacher")
+          .range(0, 1),
+      MOUE_KNOB(train.distill_from, "model directory of the teacher, of the same vocabulary")
+          .empty_means("the model as it was before the run: while closed, its source")
+          .local(),
+      MOUE_KNOB(train.distill_temperature, "t, by which both models' logits are divided")
+          .range(1e-3, 1e3),
   };
 }
 
@@ -285,6 +302,12 @@ std::vector<Knob> train_run_knobs() {
           .empty_means("OUT/control where it exists")
           .local(),
       MOUE_KNOB(train.save_every, "steps between checkpoints; 0 = only the last"),
+      MOUE_KNOB(
+          train.save_mode,
+          "write checkpoints while the run goes on, from a copy of weights, moments and averages "
+          "in the host's memory; or let the run wait, which needs no copy")
+          .one_of({"async", "sync"})
+          .local(),
       MOUE_KNOB(train.keep_last, "keep only the newest so many checkpoints; 0 = all").local(),
       MOUE_KNOB(train.keep_every,
                 "keep also the checkpoints of steps that are a multiple of it; 0 = no others")
@@ -294,7 +317,7 @@ std::vector<Knob> train_run_knobs() {
           .range(0, 1e9)
           .local(),
       MOUE_KNOB(train.stop_after, "save and stop after this step; 0 = run to the end").local(),
-      MOUE_KNOB(train.dtype, "arithmetic; master weights are float32").one_of(kDtypes),
+      MOUE_KNOB(train.dtype, "arithmetic of forward and backward").one_of(kDtypes),
       MOUE_KNOB(train.recompute,
                 "keep only the inputs of blocks for the way back and run them again: less memory, "
                 "a third more work")

@@ -61,12 +61,12 @@ bool is_as_source(const Parameter& parameter) {
 }
 
 // Each tensor on disk from the pieces of the parameters that make it up.
-Trained trained_tensors(const std::vector<Parameter>& parameters) {
+Trained trained_tensors(const std::vector<Parameter>& parameters, const StepImage& image) {
   std::unordered_map<const TensorInfo*, std::vector<Piece>> pieces;
-  for (const Parameter& parameter : parameters) {
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& parameter = parameters[i];
     if (is_as_source(parameter)) continue;
-    const at::Tensor& held = parameter.master.defined() ? parameter.master : parameter.value;
-    const at::Tensor flat = held.detach().reshape({-1});
+    const at::Tensor flat = image.weights[i].reshape({-1});
     for (const DiskTensor& disk : parameter.disk) {
       const int64_t size = disk.slice.rows * disk.slice.columns;
       pieces[disk.slice.tensor].push_back({flat.narrow(0, disk.offset, size), disk.slice});
@@ -95,34 +95,27 @@ Stored numbers(const std::string& name, const std::vector<double>& values) {
   return {name, Dtype::F32, {size}, make};
 }
 
+Stored float32(const std::string& name, const at::Tensor& tensor) {
+  return {name, Dtype::F32, tensor.sizes().vec(),
+          [tensor] { return host_tensor(tensor, at::kFloat); }};
+}
+
 // What is neither trained by gradient nor the source's: how far slots are open, and the selection
 // biases.
-void add_visibility(const Model& model, Trained& trained) {
-  const int64_t experts = model.pool().experts_per_layer;
-  for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
-    const std::vector<double>& m = model.visibility()[layer];
-    const std::string name = names::router_visibility(layer);
-    trained.insert_or_assign(name, numbers(name, {m.begin() + experts, m.end()}));
-  }
-}
-
-void add_pool_bias(Model& model, Trained& trained) {
-  const at::Tensor bias = model.pool_bias();
-  trained.insert_or_assign(names::kPoolBias,
-                           Stored{names::kPoolBias, Dtype::F32, bias.sizes().vec(),
-                                  [bias] { return host_tensor(bias, at::kFloat).clone(); }});
-}
-
-void add_corrections(Model& model, Trained& trained) {
-  for (int64_t layer = 0; layer < model.pool().num_moe_layers(); ++layer) {
-    const at::Tensor all = model.correction(layer);
+void add_state(const StepImage& image, Trained& trained) {
+  const Pool& pool = image.pool;
+  const auto add = [&](Stored stored) {
+    const std::string name = stored.name;
+    trained.insert_or_assign(name, std::move(stored));
+  };
+  add(float32(names::kPoolBias, image.pool_bias));
+  for (int64_t layer = 0; layer < pool.num_moe_layers(); ++layer) {
+    const std::vector<double>& m = image.visibility[layer];
+    add(numbers(names::router_visibility(layer), {m.begin() + pool.experts_per_layer, m.end()}));
+    const at::Tensor& all = image.corrections[layer];
     if (!all.defined()) continue;
-    const std::string name = names::router_correction(layer);
-    const at::Tensor foreign =
-        all.narrow(0, model.pool().experts_per_layer, model.pool().num_foreign(layer));
-    trained.insert_or_assign(name, Stored{name, Dtype::F32, foreign.sizes().vec(), [foreign] {
-                                            return host_tensor(foreign, at::kFloat).clone();
-                                          }});
+    add(float32(names::router_correction(layer),
+                all.narrow(0, pool.experts_per_layer, pool.num_foreign(layer))));
   }
 }
 
@@ -135,21 +128,15 @@ Stored untouched(const Checkpoint& source, const TensorInfo& tensor) {
           }};
 }
 
-void write_weights(Model& model, const Checkpoint& source, const fs::path& directory,
+// `written_as` as in StepWriter.
+void write_weights(const Checkpoint& source, Trained trained,
+                   const std::vector<std::string>& written_as, const fs::path& directory,
                    Written& written) {
-  Trained trained = trained_tensors(model.parameters());
-  if (model.is_moue()) {
-    add_visibility(model, trained);
-    add_pool_bias(model, trained);
-    add_corrections(model, trained);
-  }
   std::vector<Stored> base, added;
-  const Claims claims = claim(source, family_of(source.config()));
   for (size_t i = 0; i < source.tensors().size(); ++i) {
+    if (written_as[i].empty()) continue;
     const TensorInfo& tensor = source.tensors()[i];
-    const std::optional<std::string> name = unpacked_name(tensor, claims.of_tensors()[i]);
-    if (!name) continue;
-    const auto found = trained.find(*name);
+    const auto found = trained.find(written_as[i]);
     Stored stored = found == trained.end() ? untouched(source, tensor) : found->second;
     const bool is_small = is_pool_tensor(tensor.name) && !is_expert_tensor(tensor.name);
     (is_small ? added : base).push_back(std::move(stored));
@@ -185,10 +172,9 @@ std::map<std::string, std::string> fates(const Written& written) {
   return fates;
 }
 
-Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
-                     const std::string& recipe, const fs::path& directory) {
-  Written written;
-  write_weights(model, source, directory, written);
+// What stands beside the weights, which are `written`.
+Manifest write_rest(const Model& model, const Checkpoint& source, const Pool& pool,
+                    const std::string& recipe, const fs::path& directory, Written& written) {
   write_text(directory, std::string(kIndexFile), index_of(written), written);
   const Config config = without_packing(source.config());  // trained weights are plain
   write_text(directory, "config.json",
@@ -208,22 +194,23 @@ Manifest write_model(Model& model, const Checkpoint& source, const Pool& pool,
   return manifest;
 }
 
-Stored float32(const std::string& name, const at::Tensor& tensor) {
-  return {name, Dtype::F32, tensor.sizes().vec(),
-          [tensor] { return host_tensor(tensor, at::kFloat); }};
+// As it is in memory.
+Stored kept(const std::string& name, const at::Tensor& tensor) {
+  const at::ScalarType type = tensor.scalar_type();
+  return {name, type == at::kBFloat16 ? Dtype::BF16 : Dtype::F32, tensor.sizes().vec(),
+          [tensor, type] { return host_tensor(tensor, type); }};
 }
 
-void write_training(const std::vector<Parameter>& parameters, const Optimizer& optimizer,
-                    const Average* average, const TrainState& state, const fs::path& step,
-                    Manifest& manifest) {
+void write_training(const std::vector<Parameter>& parameters, const StepImage& image,
+                    const fs::path& step, Manifest& manifest) {
   std::vector<Stored> masters, first, second, averages;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const std::string& name = parameters[i].name;
-    if (needs_master(parameters[i])) masters.push_back(float32(name, parameters[i].master));
+    if (needs_master(parameters[i])) masters.push_back(kept(name, image.weights[i]));
     if (num_trained(parameters[i]) == 0) continue;
-    first.push_back(float32(name, optimizer.moments()[i].first));
-    second.push_back(float32(name, optimizer.moments()[i].second));
-    if (average != nullptr) averages.push_back(float32(name, average->tensors()[i]));
+    first.push_back(kept(name, image.moments[i].first));
+    second.push_back(kept(name, image.moments[i].second));
+    if (!image.averages.empty()) averages.push_back(kept(name, image.averages[i]));
   }
   const fs::path directory = step / kTrainingFolder;
   make_directories(directory, "train");
@@ -232,7 +219,7 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
   write_shards(directory, "first_moment", first, kShardBytes, written);
   write_shards(directory, "second_moment", second, kShardBytes, written);
   write_shards(directory, "average", averages, kShardBytes, written);
-  write_state(state, optimizer.moments(), directory);
+  write_state(image.state, image.moments, directory);
   written.files.push_back(described(directory, kStateJson));
   written.files.push_back(described(directory, kStateTensors));
   for (ManifestFile& file : written.files) {
@@ -245,21 +232,30 @@ void write_training(const std::vector<Parameter>& parameters, const Optimizer& o
 
 bool needs_master(const Parameter& parameter) {
   if (num_trained(parameter) == 0) return false;
-  return std::any_of(parameter.disk.begin(), parameter.disk.end(),
-                     [](const DiskTensor& disk) { return disk.dtype != Dtype::F32; });
+  const bool narrow = weights_of(parameter).scalar_type() == at::kBFloat16;
+  return std::any_of(parameter.disk.begin(), parameter.disk.end(), [&](const DiskTensor& disk) {
+    const Dtype written = is_packed(disk) ? Dtype::BF16 : disk.dtype;
+    return written != Dtype::F32 && !(narrow && written == Dtype::BF16);
+  });
 }
 
 std::string step_name(int64_t step) { return fmt::format("step-{:06}", step); }
 
-uint64_t StepWriter::bytes() const {
-  uint64_t bytes = source.data_bytes();
-  for (const Parameter& parameter : model.parameters()) {
-    bytes += static_cast<uint64_t>(num_trained(parameter)) * 2 * sizeof(float);
-    if (average != nullptr && num_trained(parameter) > 0)
-      bytes += static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
-    if (needs_master(parameter))
-      bytes += static_cast<uint64_t>(parameter.master.numel()) * sizeof(float);
-    for (const DiskTensor& disk : parameter.disk) {
+StepWriter::StepWriter(Model& model, const Checkpoint& source) : model_(model), source_(source) {
+  const Claims claims = claim(source_, family_of(source_.config()));
+  for (size_t i = 0; i < source_.tensors().size(); ++i)
+    names_.push_back(
+        unpacked_name(source_.tensors()[i], claims.of_tensors()[i]).value_or(std::string()));
+}
+
+uint64_t StepWriter::bytes(const StepImage& image) const {
+  uint64_t bytes = source_.data_bytes();
+  const std::vector<Parameter>& parameters = model_.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    bytes += image.moments[i].first.nbytes() + image.moments[i].second.nbytes();
+    if (!image.averages.empty() && image.averages[i].defined()) bytes += image.averages[i].nbytes();
+    if (needs_master(parameters[i])) bytes += image.weights[i].nbytes();
+    for (const DiskTensor& disk : parameters[i].disk) {
       if (!is_packed(disk)) continue;
       bytes += static_cast<uint64_t>(disk.slice.rows * disk.slice.columns) * 2;  // as bfloat16
     }
@@ -267,12 +263,18 @@ uint64_t StepWriter::bytes() const {
   return bytes;
 }
 
-fs::path StepWriter::write(const fs::path& out, const TrainState& state, const Pool& pool) const {
-  const std::string name = step_name(state.step);
-  require_space(out, bytes());
+fs::path StepWriter::write(const fs::path& out, const StepImage& image,
+                           const std::string& recipe) const {
+  const std::string name = step_name(image.state.step);
+  require_space(out, bytes(image));
   Staging staging(out / name, "", Staging::Existing::Replace);
-  Manifest manifest = write_model(model, source, pool, recipe, staging.path());
-  write_training(model.parameters(), optimizer, average, state, staging.path(), manifest);
+  const std::vector<Parameter>& parameters = model_.parameters();
+  Trained trained = trained_tensors(parameters, image);
+  if (model_.is_moue()) add_state(image, trained);
+  Written written;
+  write_weights(source_, std::move(trained), names_, staging.path(), written);
+  Manifest manifest = write_rest(model_, source_, image.pool, recipe, staging.path(), written);
+  write_training(parameters, image, staging.path(), manifest);
   write_manifest(staging.path(), manifest);
   staging.commit();
   write_file_whole(out / "latest", name + "\n");

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "moue/checkpoint.h"
 #include "moue/model.h"
@@ -14,26 +15,48 @@
 
 namespace moue {
 
-/// What a step is written from. `source` gives names, dtypes, order, config and the other files.
-struct StepWriter {
-  Model& model;
-  const Checkpoint& source;
-  const Optimizer& optimizer;
-  const Average* average;  ///< may be null
-  std::string recipe;
+/// What changes from step to step and goes into one on disk.
+struct StepImage {
+  std::vector<at::Tensor> weights;          ///< of each parameter: weights_of
+  std::vector<Optimizer::Moments> moments;  ///< of each parameter
+  std::vector<at::Tensor> averages;         ///< of each parameter; empty where none are kept
+  Visibility visibility;
+  at::Tensor pool_bias;
+  std::vector<at::Tensor> corrections;  ///< of each MoE layer, undefined where there is none
+  TrainState state;
+  Pool pool;  ///< what the config says of it: state, calibrated
+};
+/// The run's own tensors; nothing is copied.
+StepImage image_of(Model& model, const Optimizer& optimizer, const Average* average,
+                   const TrainState& state, const Pool& pool);
+/// The same numbers on the host, untouched by the steps that follow: as many bytes as weights,
+/// moments and averages have that are trained. From a GPU into pinned memory.
+StepImage copied(const StepImage& image, const std::vector<Parameter>& parameters);
+
+/// Writes steps of one run. `source` gives names, dtypes, order, config and the other files.
+class StepWriter {
+ public:
+  /// `model` must outlive it; of that only what no step changes is used.
+  StepWriter(Model& model, const Checkpoint& source);
 
   /// Bytes of one step.
-  uint64_t bytes() const;
-  /// Writes out/step-XXXXXX whole or not at all, then points out/latest to it. A step that is there
-  /// already (a run that resumed before it) is replaced. `pool` is what the config says of it
-  /// (state, calibrated).
-  std::filesystem::path write(const std::filesystem::path& out, const TrainState& state,
-                              const Pool& pool) const;
+  uint64_t bytes(const StepImage& image) const;
+  /// Writes out/step-XXXXXX whole or not at all, then points out/latest to it, and returns it. A
+  /// step that is there already (a run that resumed before it) is replaced. Any thread may call it,
+  /// one at a time.
+  std::filesystem::path write(const std::filesystem::path& out, const StepImage& image,
+                              const std::string& recipe) const;
+
+ private:
+  Model& model_;
+  Checkpoint source_;
+  /// Of each tensor of the source, the name it is written under; "" = not written.
+  std::vector<std::string> names_;
 };
 
 inline constexpr const char* kTrainingFolder = "training";  ///< inside a step
 
-/// True where something is trained and the tensors on disk hold less than its float32 master.
+/// True where something is trained and the tensors on disk hold less than its weights in memory.
 bool needs_master(const Parameter& parameter);
 
 /// "step-000100".

@@ -96,6 +96,7 @@ void Journal::add(const StepRecord& record) {
     json["chosen"] = whole(record.chosen);
     json["exposure"] = shortened(record.exposure);
   }
+  if (record.divergence) json["divergence"] = *record.divergence;
   write(json.dump());
   if (record.routing) events_.add(record.step, scalars_of(record));
 }

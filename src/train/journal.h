@@ -20,7 +20,8 @@ struct StepRecord {
   int64_t step = 0;  ///< counted from 1: after this many updates
   Stage stage = Stage::Full;
   double loss = 0;
-  double mean_loss = 0;  ///< over the window of the last steps
+  std::optional<double> divergence;  ///< from the teacher
+  double mean_loss = 0;              ///< over the window of the last steps
   double lr = 0;
   double alpha = 0;
   double grad_norm = 0;

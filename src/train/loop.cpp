@@ -19,6 +19,7 @@
 #include "moue/log.h"
 #include "train/checkpoint.h"
 #include "train/run_file.h"
+#include "train/saver.h"
 #include "train/trainer.h"
 
 namespace fs = std::filesystem;
@@ -102,23 +103,21 @@ class Run {
   void go(Output& output) {
     Stage before = Stage::Calibrate;
     while (!trainer_.done()) {
+      saver_.check();
       last_ = trainer_.step();
       output.keep();
       if (last_.stage != before)
         log_line("train", "step {}: stage {}", last_.step, to_string(before = last_.stage));
       journal_.add(last_);
       show();
-      const bool ended = stop_.asked() || out_of_time();
-      const bool stopping = ended || last_.step == options_.stop_after;
       if (trainer_.done()) trainer_.finish_pool();
       if (trainer_.done() || due(options_.eval_every)) hold_out();
+      const bool ended = stop_.asked() || out_of_time();
+      const bool stopping = ended || last_.step == options_.stop_after;
       const bool hopeless = trainer_.state().skips.in_a_row >= options_.max_skips;
-      if (trainer_.done() || stopping || hopeless || due(options_.save_every)) {
-        saved_ = trainer_.save(out_, recipe_);
-        log_line("train", "saved {}", saved_.string());
-        prune_steps(out_, options_.keep_last, options_.keep_every);
-      }
-      if (trainer_.done() || stopping || hopeless) report_run(out_, options_.compare);
+      const bool leaving = trainer_.done() || stopping || hopeless;
+      if (leaving || due(options_.save_every)) save(leaving);
+      if (leaving) report_run(out_, options_.compare);
       if (hopeless) give_up();
       if (ended && !trainer_.done()) interrupt();
       if (stopping) return;
@@ -179,6 +178,21 @@ class Run {
            seconds_;
   }
 
+  // One at a time. What the run ends with needs no copy: nothing changes it.
+  void save(bool leaving) {
+    saver_.wait();
+    const auto settle = [this](const fs::path& step) {
+      log_line("train", "saved {}", step.string());
+      prune_steps(out_, options_.keep_last, options_.keep_every);
+      return step;
+    };
+    if (leaving || options_.save_mode == "sync")
+      saved_ = settle(trainer_.save(out_, recipe_));
+    else
+      saver_.start(
+          [settle, write = trainer_.save_later(out_, recipe_)] { return settle(write()); });
+  }
+
   void show() {
     seconds_ += last_.seconds;
     show_progress(last_, options_.steps);
@@ -228,6 +242,7 @@ class Run {
   std::optional<HeldOut> held_out_;
   double seconds_ = 0;
   fs::path saved_;
+  Saver saver_;  ///< ends before what it writes from
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 

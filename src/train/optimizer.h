@@ -13,8 +13,10 @@ struct AdamwOptions {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double clip = 1.0;               ///< largest global norm of the gradient; 0 = off
-  double new_lr_multiplier = 1.0;  ///< on the tensors under "moue."
+  double clip = 1.0;                    ///< largest global norm of the gradient; 0 = off
+  double new_lr_multiplier = 1.0;       ///< on the tensors under "moue."
+  at::ScalarType moments = at::kFloat;  ///< kFloat or kBFloat16, the latter rounded stochastically
+  uint64_t seed = 0;                    ///< of the rounding
 };
 
 /// Which parameters move: the warm-up moves the trajectory alone, `trajectory = off` all others,
@@ -28,8 +30,8 @@ struct Moving {
 
 class Optimizer {
  public:
-  /// float32 moments beside the masters of `parameters`, which must outlive it; none for what is
-  /// frozen. `groups` as groups_of() makes them; empty = one group of all.
+  /// Moments beside the weights of `parameters`, which must outlive it; none for what is frozen.
+  /// `groups` as groups_of() makes them; empty = one group of all.
   Optimizer(std::vector<Parameter>& parameters, const AdamwOptions& options,
             std::vector<ParameterGroup> groups = {});
 
@@ -39,7 +41,9 @@ class Optimizer {
   double gradient_norm(Moving moving) const;
 
   /// One step of the moving parameters; `norm` is gradient_norm(moving). A foreign row decays only
-  /// where `visibility` opens its slot. Values are refreshed by the model.
+  /// where `visibility` opens its slot. Masters move, and the model refreshes its values from them;
+  /// without masters the values do. What is bfloat16 is rounded by bits of seed, moving.step,
+  /// parameter and element.
   void update(double lr, double norm, Moving moving, const Visibility& visibility);
 
   struct Moments {
@@ -51,8 +55,12 @@ class Optimizer {
   const std::vector<Moments>& moments() const { return moments_; }
 
  private:
-  void update(size_t index, const GroupPiece& piece, int64_t offset, double lr, double scale,
-              const Visibility& visibility);
+  struct Step {
+    double lr, scale;
+    int64_t number;
+    const Visibility& visibility;
+  };
+  void update(size_t index, const GroupPiece& piece, int64_t offset, const Step& step);
 
   std::vector<Parameter>& parameters_;
   AdamwOptions options_;

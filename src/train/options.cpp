@@ -88,6 +88,9 @@ void check_numbers(Faults& faults, const TrainOptions& o) {
   faults.require(o.ema >= 0 && o.ema < 1, fmt::format("ema is {}, wanted 0 to below 1", o.ema));
   faults.not_negative("pool_bias", o.pool_bias);
   faults.not_negative("new_lr_multiplier", o.new_lr_multiplier);
+  faults.between("distill", o.distill, 0, 1);
+  faults.require(std::isfinite(o.distill_temperature) && o.distill_temperature > 0,
+                 fmt::format("distill_temperature is {}, wanted above 0", o.distill_temperature));
   faults.between("min_lr", o.min_lr, 0, 1);
   faults.between("cooldown", o.cooldown, 0, 1);
   faults.between("eta", o.eta, 0, 1);
@@ -123,6 +126,18 @@ void check_sources(Faults& faults, const TrainOptions& o) {
   }
 }
 
+void check_precision(Faults& faults, const TrainOptions& o) {
+  faults.one_of("moments", o.moments, {"float32", "bfloat16"});
+  faults.one_of("master", o.master, {"float32", "none"});
+  if (o.master != "none") return;
+  faults.require(
+      o.dtype == "bfloat16",
+      "master is none, wanted with dtype bfloat16: float32 weights are their own master");
+  faults.require(o.ema == 0, fmt::format("ema is {}, wanted 0 where master is none: averages are "
+                                         "kept in float32, as masters are",
+                                         o.ema));
+}
+
 }  // namespace
 
 void check_options(const TrainOptions& options) {
@@ -137,10 +152,12 @@ void check_options(const TrainOptions& options) {
                  "balance is family, wanted with control alone: it knows no shared experts");
   faults.require(options.balance != "bias" || (options.pool_bias > 0 && !options.control),
                  "balance is bias, wanted a pool and pool_bias above 0: else nothing balances");
+  faults.one_of("save_mode", options.save_mode, {"async", "sync"});
   faults.one_of("statistics", options.statistics, {"previous", "step"});
   faults.one_of("trajectory", options.trajectory, {"full", "detach", "off"});
   faults.one_of("open.schedule", options.open.schedule, {"distance", "psr", "step", "logit"});
   faults.one_of("dtype", options.dtype, {"float32", "bfloat16"});
+  check_precision(faults, options);
   faults.one_of("documents", options.documents, {"packed", "separate"});
   check_sources(faults, options);
   faults.report();
@@ -186,12 +203,16 @@ Fixed fixed_options(const TrainOptions& o) {
           {"balance", o.balance},
           {"z_loss", text(o.z_loss)},
           {"ema", text(o.ema)},
+          {"moments", o.moments},
+          {"master", o.master},
           {"kappa", text(o.kappa)},
           {"eta", text(o.eta)},
           {"statistics", o.statistics},
           {"pool_bias", text(o.pool_bias)},
           {"trajectory", o.trajectory},
           {"new_lr_multiplier", text(o.new_lr_multiplier)},
+          {"distill", text(o.distill)},
+          {"distill_temperature", text(o.distill > 0 ? o.distill_temperature : 1)},
           {"open.schedule", o.open.schedule},
           {"open.from", text(o.open.from)},
           {"open.until", text(o.open.until)},

@@ -36,11 +36,13 @@ class Shards {
       fail("train", "{}: no tensor {} in {}*.safetensors; resume from an older step",
            step_.string(), name, prefix_);
     const auto [file, tensor] = found->second;
-    if (tensor->dtype != Dtype::F32 || tensor->shape != into.sizes().vec()) {
-      fail("train", "{}: {} is {} {}, wanted F32 {}; is it this model's?", file->path().string(),
-           name, dtype_name(tensor->dtype), shape_text(tensor->shape), shape_text(into.sizes()));
+    const Dtype wanted = into.scalar_type() == at::kBFloat16 ? Dtype::BF16 : Dtype::F32;
+    if (tensor->dtype != wanted || tensor->shape != into.sizes().vec()) {
+      fail("train", "{}: {} is {} {}, wanted {} {}; is it this model's?", file->path().string(),
+           name, dtype_name(tensor->dtype), shape_text(tensor->shape), dtype_name(wanted),
+           shape_text(into.sizes()));
     }
-    const at::Tensor host = at::empty(into.sizes(), at::kFloat);
+    const at::Tensor host = at::empty(into.sizes(), into.scalar_type());
     file->read(*tensor, 0, {static_cast<std::byte*>(host.data_ptr()), host.nbytes()});
     into.copy_(host);
   }
@@ -82,7 +84,7 @@ TrainState restore_training(const fs::path& step, const Fixed& now, Model& model
   std::vector<Parameter>& parameters = model.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& parameter = parameters[i];
-    if (needs_master(parameter)) masters.read(parameter.name, parameter.master);
+    if (needs_master(parameter)) masters.read(parameter.name, weights_of(parameter).detach());
     if (num_trained(parameter) == 0) continue;
     first.read(parameter.name, optimizer.moments()[i].first);
     second.read(parameter.name, optimizer.moments()[i].second);

@@ -23,12 +23,14 @@ class Collector {
   void add(const Pass& pass) {
     if (!loss_.defined()) {
       loss_ = at::zeros_like(pass.loss_sum);
+      divergence_ = at::zeros_like(pass.loss_sum);
       for (const Routed& routed : pass.routed) {
         chosen_.push_back(at::zeros_like(routed.probability_S));
         probability_.push_back(at::zeros_like(routed.probability_S));
       }
     }
     loss_.add_(pass.loss_sum);
+    if (pass.divergence_sum.defined()) divergence_.add_(pass.divergence_sum);
     for (size_t layer = 0; layer < pass.routed.size(); ++layer) {
       chosen_[layer].add_(pass.routed[layer].count_S);
       probability_[layer].add_(pass.routed[layer].probability_S);
@@ -37,7 +39,7 @@ class Collector {
 
   // One copy to the host, whatever the number of layers.
   StepSums fetch() const {
-    std::vector<at::Tensor> parts = {loss_.reshape({1})};
+    std::vector<at::Tensor> parts = {loss_.reshape({1}), divergence_.reshape({1})};
     parts.insert(parts.end(), chosen_.begin(), chosen_.end());
     parts.insert(parts.end(), probability_.begin(), probability_.end());
     if (routing_) parts.push_back(routing_->sums().flatten());
@@ -45,6 +47,7 @@ class Collector {
     const double* at = all.data_ptr<double>();
     StepSums sums;
     sums.loss = *at++;
+    sums.divergence = *at++;
     for (auto* rows : {&sums.routers.chosen, &sums.routers.probability}) {
       for (const at::Tensor& layer : chosen_) {
         rows->emplace_back(at, at + layer.numel());
@@ -59,7 +62,7 @@ class Collector {
   }
 
  private:
-  at::Tensor loss_;  // float64, as all here
+  at::Tensor loss_, divergence_;  // float64, as all here
   std::vector<at::Tensor> chosen_, probability_;
   std::optional<RoutingSums> routing_;
 };
@@ -96,6 +99,7 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
     pass.z_scale = settings.z_loss / (layers * tokens);
     pass.recompute = settings.recompute;
     collector.watch(pass);
+    pass.distill = settings.distill;
     const at::Tensor mask =
         batch.mask_BT.defined() ? batch.mask_BT.narrow(0, first, part) : at::Tensor();
     const at::Tensor loss = model.loss(batch.rows_BT1.narrow(0, first, part), mask, scale, pass);
@@ -109,6 +113,7 @@ StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings
   }
   StepSums sums = collector.fetch();
   sums.loss *= scale;
+  sums.divergence *= scale;
   sums.routers.tokens = tokens;
   return sums;
 }

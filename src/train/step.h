@@ -20,16 +20,19 @@ struct StepSettings {
   bool routing = false;    ///< look at single tokens, too
   PerSlot f;               ///< shares of the previous step, or uniform ones
   BalanceTarget target;
+  Distill distill = {};
 };
 
 struct StepSums {
-  double loss = 0;  ///< mean cross-entropy over the counted targets
+  double loss = 0;        ///< mean cross-entropy over the counted targets
+  double divergence = 0;  ///< mean t^2 KL(p || q) over them, where there is a teacher
   RouterSums routers;
   at::Tensor routing;  ///< of RoutingSums, on the host; undefined where not asked for
 };
 
-/// Leaves the gradients of the whole batch in the parameters: of the mean cross-entropy plus the
-/// balance loss. Waits for the device once, at its end (with `running`, once per micro-batch).
+/// Leaves the gradients of the whole batch in the parameters: of the mean cross-entropy (mixed
+/// with the divergence from a teacher) plus the balance loss. Waits for the device once, at its end
+/// (with `running`, once per micro-batch).
 StepSums run_step(Model& model, const Batch& batch, const StepSettings& settings);
 
 }  // namespace moue

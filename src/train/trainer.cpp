@@ -15,8 +15,8 @@
 #include "moue/log.h"
 #include "pool/schedule.h"
 #include "train/calibrate.h"
-#include "train/checkpoint.h"
 #include "train/memory.h"
+#include "train/teacher.h"
 
 namespace moue {
 namespace {
@@ -24,8 +24,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 AdamwOptions adamw_options(const TrainOptions& options) {
-  return {options.weight_decay, options.betas[0], options.betas[1],
-          options.adam_eps,     options.clip,     options.new_lr_multiplier};
+  return {.weight_decay = options.weight_decay,
+          .beta1 = options.betas[0],
+          .beta2 = options.betas[1],
+          .eps = options.adam_eps,
+          .clip = options.clip,
+          .new_lr_multiplier = options.new_lr_multiplier,
+          .moments = scalar_type(options.moments),
+          .seed = static_cast<uint64_t>(options.seed)};
 }
 
 constexpr double kShareDecay = 0.99;  // of the running shares that relocking goes by
@@ -50,6 +56,7 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
     : source_(source), options_(settled(options)) {
   const ModelSpec spec = family_of(source.config()).spec(source.config());
   ModelOptions how{scalar_type(options.dtype), device_of(options.device), 0, true};
+  how.masters = options_.master != "none";
   how.frozen = [this](const std::string& tensor) { return is_frozen(options_, tensor); };
   data_ = std::make_unique<TrainData>(options_, spec.vocabulary);
   if (!options_.held_out.empty()) {
@@ -67,10 +74,14 @@ Trainer::Trainer(const Checkpoint& source, const Checkpoint& weights, const Trai
     optimizer_ = std::make_unique<Optimizer>(model_->parameters(), adamw_options(options_),
                                              groups_of(model_->parameters(), options_));
   });
+  writer_ = std::make_unique<StepWriter>(*model_, source_);
+  within_memory("loading the teacher", advice,
+                [&] { teacher_ = open_teacher(source_, *model_, options_); });
   state_.fixed = fixed_options(options_);
   const std::string config = source.config().text();
   state_.fixed["model"] = sha256_of(std::as_bytes(std::span(config))).substr(0, 12);
   state_.fixed["tokens"] = data_->identity();
+  state_.fixed["distill_from"] = teacher_identity(options_);
   if (options_.balance == "family" && spec.router.score != RouterScore::Softmax)
     fail("train",
          "balance is family, wanted a model whose routers take a softmax; its family's own "
@@ -146,7 +157,8 @@ StepSettings Trainer::settings() const {
           .running = options_.statistics == "step",
           .routing = logs(options_, state_.step + 1),
           .f = state_.previous.empty() ? uniform_shares(model_->visibility()) : state_.previous,
-          .target = target_};
+          .target = target_,
+          .distill = {teacher_.get(), options_.distill, options_.distill_temperature}};
 }
 
 // How far slots are open in this step; where relocking begins, which of them stay.
@@ -182,6 +194,7 @@ StepRecord Trainer::step() {
     const StepSums sums = run_step(*model_, data_->batch(state_.data_step), settings());
     const RouterShares shares = shares_of(sums.routers);
     record.loss = sums.loss;
+    if (teacher_) record.divergence = sums.divergence;
     if (tamper) tamper(state_.step, model_->parameters(), record.loss);
     record.balance = balance_sums(model_->pool(), target_, shares);
     record.load = load_report(model_->pool(), target_, shares.f);
@@ -282,19 +295,32 @@ std::optional<OpeningEffect> Trainer::opening_effect() {
                            held_out ? held_out_mask_ : at::Tensor());
 }
 
-void Trainer::require_room(const std::filesystem::path& out) const {
-  require_space(out, StepWriter{*model_, source_, *optimizer_, average_.get(), ""}.bytes());
-}
-
-std::filesystem::path Trainer::save(const std::filesystem::path& out,
-                                    const std::string& recipe) const {
+// The pool as the config of a step says it is.
+StepImage Trainer::image() const {
   Pool pool = model_->pool();
   pool.calibrated = calibrated_;
   if (pool.state != PoolState::Relocked)
     pool.state = all_open(model_->visibility()) ? PoolState::Trained : PoolState::Opened;
   if (!state_.kept.empty() && model_->visibility() == relocked(state_.kept, 1))
     pool.state = PoolState::Relocked;
-  return StepWriter{*model_, source_, *optimizer_, average_.get(), recipe}.write(out, state_, pool);
+  return image_of(*model_, *optimizer_, average_.get(), state_, pool);
+}
+
+void Trainer::require_room(const std::filesystem::path& out) const {
+  require_space(out, writer_->bytes(image()));
+}
+
+std::filesystem::path Trainer::save(const std::filesystem::path& out,
+                                    const std::string& recipe) const {
+  return writer_->write(out, image(), recipe);
+}
+
+std::function<std::filesystem::path()> Trainer::save_later(const std::filesystem::path& out,
+                                                           const std::string& recipe) const {
+  require_room(out);
+  return [this, out, recipe, copy = copied(image(), model_->parameters())] {
+    return writer_->write(out, copy, recipe);
+  };
 }
 
 }  // namespace moue

@@ -10,6 +10,7 @@
 #include "moue/model.h"
 #include "moue/train.h"
 #include "train/average.h"
+#include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/journal.h"
 #include "train/optimizer.h"
@@ -46,10 +47,16 @@ class Trainer {
   void require_room(const std::filesystem::path& out) const;
   /// Writes out/step-XXXXXX and returns it.
   std::filesystem::path save(const std::filesystem::path& out, const std::string& recipe) const;
+  /// Copies the run as it is; what is returned writes that, in whichever thread, while steps go on.
+  /// Throws Error where `out` has no room.
+  std::function<std::filesystem::path()> save_later(const std::filesystem::path& out,
+                                                    const std::string& recipe) const;
 
   const TrainState& state() const { return state_; }
   TrainState& state() { return state_; }
   Model& model() { return *model_; }
+  const Optimizer& optimizer() const { return *optimizer_; }
+  Model* teacher() { return teacher_.get(); }
   const TrainSchedule& schedule() const { return *schedule_; }
   Stage stage() const { return schedule_->stage(state_.step); }
 
@@ -67,6 +74,7 @@ class Trainer {
   void set_visibility(const Visibility& visibility);
   void update(const RouterShares& shares, StepRecord& record);
   void move_pool_bias(const PerSlot& f);
+  StepImage image() const;
 
   Checkpoint source_;
   TrainOptions options_;
@@ -76,6 +84,8 @@ class Trainer {
   at::Tensor held_out_mask_;  ///< which of their targets count; undefined = all
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Average> average_;  ///< where weights are averaged
+  std::unique_ptr<StepWriter> writer_;
+  std::unique_ptr<Model> teacher_;  ///< where one is distilled from
   std::unique_ptr<TrainSchedule> schedule_;
   TrainState state_;
   BalanceTarget target_;

@@ -14,6 +14,7 @@
 #include "support/torch_pico.h"
 #include "train/checkpoint.h"
 #include "train/loop.h"
+#include "train/saver.h"
 #include "train/trainer.h"
 
 namespace moue {
@@ -33,10 +34,12 @@ Contents contents(const fs::path& directory) {
   return files;
 }
 
-// A run after one step, saved again and again.
+enum class How { Anew, Replacing, Background };
+
+// A run after one step, saved again and again, in this thread or in one that it waits for.
 class Saving {
  public:
-  Saving() : out_(run_.out("out")) {
+  explicit Saving(How how) : how_(how), out_(run_.out("out")) {
     set_threads(1);  // nothing of it survives a fork
     run_.options.calibrate.tokens = 0;
     trainer_ = std::make_unique<Trainer>(open_checkpoint(run_.model), open_checkpoint(run_.model),
@@ -53,7 +56,8 @@ class Saving {
   uint64_t calls() const { return calls_; }
 
   // A fault at one call of a save, with a step of that name there before or not.
-  std::string try_at(Fault fault, uint64_t at, bool replaces, uint64_t& points) {
+  std::string try_at(Fault fault, uint64_t at, uint64_t& points) {
+    const bool replaces = how_ != How::Anew;
     renew();
     if (replaces) save("old");
     std::string message;
@@ -75,7 +79,15 @@ class Saving {
   }
 
  private:
-  void save(const char* recipe) const { trainer_->save(out_, recipe); }
+  void save(const char* recipe) const {
+    if (how_ != How::Background) {
+      trainer_->save(out_, recipe);
+      return;
+    }
+    Saver saver;
+    saver.start(trainer_->save_later(out_, recipe));
+    saver.wait();
+  }
 
   void renew() const {
     fs::remove_all(out_);
@@ -108,20 +120,21 @@ class Saving {
   }
 
   PicoRun run_;
+  How how_;
   fs::path out_;
   std::unique_ptr<Trainer> trainer_;
   Contents old_, new_;
   uint64_t calls_ = 0;
 };
 
-void check_all(bool replaces, uint64_t step) {
+void check_all(How how, uint64_t step) {
   constexpr std::array kFaults = {Fault::InputOutput, Fault::NoSpace, Fault::Interruption,
                                   Fault::Short,       Fault::Exit,    Fault::Dead};
-  Saving saving;
+  Saving saving(how);
   uint64_t points = 0;
   for (size_t i = 0; i < kFaults.size(); ++i) {
     for (uint64_t at = i % step; at < saving.calls(); at += step) {
-      const std::string wrong = saving.try_at(kFaults[i], at, replaces, points);
+      const std::string wrong = saving.try_at(kFaults[i], at, points);
       if (!wrong.empty()) FAIL_CHECK(wrong);
     }
   }
@@ -150,10 +163,12 @@ TEST_CASE("two runs do not write into one directory", "[train]") {
   CHECK(error_of([&] { train_model(run.model, out, run.options); }) == "");
 }
 
-TEST_CASE("every file call of a saved step", "[faults]") { check_all(GENERATE(false, true), 5); }
+TEST_CASE("every file call of a saved step", "[faults]") {
+  check_all(GENERATE(How::Anew, How::Replacing, How::Background), 5);
+}
 
 TEST_CASE("every file call of a saved step, with every fault", "[long]") {
-  check_all(GENERATE(false, true), 1);
+  check_all(GENERATE(How::Anew, How::Replacing, How::Background), 1);
 }
 
 }  // namespace moue
