@@ -5,30 +5,15 @@
 #include "model/statistics.h"
 #include "support/tolerances.h"
 #include "support/torch_compare.h"
+#include "support/torch_golden.h"
 #include "train/balance.h"
 
 using namespace moue;
 using namespace moue::test;
-namespace fs = std::filesystem;
 
 namespace {
 
 constexpr double kAlpha = 0.01, kKappa = 1.0, kEta = 0.1;  // of the recorded loss
-
-std::vector<std::string> topologies() { return {"aligned", "half_staggered", "ring_stride"}; }
-
-fs::path folder(const std::string& topology) { return fs::path("tests/golden/moue") / topology; }
-
-// Every position is run, as in the reference; the last has no target.
-struct Rows {
-  at::Tensor rows, mask;
-  explicit Rows(const at::Tensor& tokens) {
-    rows = at::cat({tokens, at::zeros({tokens.size(0), 1}, at::kLong)}, 1);
-    mask = at::ones_like(tokens, at::kBool);
-    mask.select(1, tokens.size(1) - 1).fill_(false);
-  }
-  double scale() const { return 1.0 / mask.sum().item<double>(); }
-};
 
 PerSlot shares(const Pass& pass) {
   PerSlot f;
@@ -50,7 +35,7 @@ void balance(const Model& model, Pass& pass) {
 // The gradients of lm_weight * loss + alpha * balance, by name on disk.
 std::map<std::string, at::Tensor> backward(Model& model, const at::Tensor& tokens, double lm_weight,
                                            double alpha, bool detach) {
-  const Rows rows(tokens);
+  const GoldenRows rows(tokens);
   Pass pass;
   pass.detach_trajectory = detach;
   pass.balance_v = std::make_shared<std::vector<at::Tensor>>();
@@ -63,55 +48,13 @@ std::map<std::string, at::Tensor> backward(Model& model, const at::Tensor& token
   return gradients(model);
 }
 
-// Our gradient for a name of the reference: its experts are fused, its pool tensors have short
-// names.
-at::Tensor find(const std::map<std::string, at::Tensor>& ours, std::string name) {
-  const auto last = name.substr(name.rfind('.') + 1);
-  if (name.starts_with("foreign_weight.")) return ours.at("moue.layers." + last + ".router.weight");
-  if (name.starts_with("foreign_bias.")) return ours.at("moue.layers." + last + ".router.bias");
-  if (name.starts_with("foreign_scale.")) return ours.at("moue.layers." + last + ".router.scale");
-  if (name.starts_with("trajectory_gain."))
-    return ours.at("moue.layers." + last + ".trajectory.gain");
-  if (name == "key" || name == "query" || name == "decay_logit")
-    return ours.at("moue.trajectory." + name);
-  REQUIRE(name.starts_with("base."));
-  name = name.substr(5);
-  const auto mlp = name.find(".mlp.");
-  if (mlp == std::string::npos) return ours.at(name);
-  const std::string moe = name.substr(0, mlp) + ".block_sparse_moe.";
-  if (name.ends_with("gate.weight")) return ours.at(moe + "gate.weight");
-  std::vector<at::Tensor> experts;
-  for (int e = 0; e < 5; ++e) {
-    const std::string expert = moe + "experts." + std::to_string(e) + ".";
-    experts.push_back(name.ends_with("down_proj") ? ours.at(expert + "w2.weight")
-                                                  : at::cat({ours.at(expert + "w1.weight"),
-                                                             ours.at(expert + "w3.weight")}));
-  }
-  return at::stack(experts);
-}
-
-// Compares all recorded tensors under a prefix; returns how many there were.
-int compare(const SafetensorsFile& expected, const std::string& prefix,
-            const std::map<std::string, at::Tensor>& ours) {
-  int count = 0;
-  for (const TensorInfo& info : expected.tensors()) {
-    if (!info.name.starts_with(prefix)) continue;
-    INFO(info.name);
-    const at::Tensor wanted = read_tensor(expected, info.name);
-    CHECK(relative_error(find(ours, info.name.substr(prefix.size())), wanted) <=
-          tolerance::kGoldenGradient);
-    ++count;
-  }
-  return count;
-}
-
 }  // namespace
 
 TEST_CASE("an opened MoUE computes the reference's numbers", "[peer][model]") {
-  const std::string topology = GENERATE(from_range(topologies()));
+  const std::string topology = GENERATE(from_range(golden_topologies()));
   INFO(topology);
-  const SafetensorsFile expected(folder(topology) / "expected.safetensors");
-  const auto model = open_model(folder(topology) / "model");
+  const SafetensorsFile expected(golden_moue(topology) / "expected.safetensors");
+  const auto model = open_model(golden_moue(topology) / "model");
   const at::NoGradGuard no_grad;
   Pass pass;
   const at::Tensor logits = model->logits(read_tensor(expected, "tokens"), pass);
@@ -142,10 +85,10 @@ TEST_CASE("an opened MoUE computes the reference's numbers", "[peer][model]") {
 }
 
 TEST_CASE("losses are the reference's", "[peer][model]") {
-  const std::string topology = GENERATE(from_range(topologies()));
-  const SafetensorsFile expected(folder(topology) / "expected.safetensors");
-  const auto model = open_model(folder(topology) / "model");
-  const Rows rows(read_tensor(expected, "tokens"));
+  const std::string topology = GENERATE(from_range(golden_topologies()));
+  const SafetensorsFile expected(golden_moue(topology) / "expected.safetensors");
+  const auto model = open_model(golden_moue(topology) / "model");
+  const GoldenRows rows(read_tensor(expected, "tokens"));
   const at::NoGradGuard no_grad;
   Pass pass;
   model->loss(rows.rows, rows.mask, 1.0, pass);
@@ -172,14 +115,16 @@ TEST_CASE("losses are the reference's", "[peer][model]") {
 }
 
 TEST_CASE("every gradient is the reference's", "[peer][model]") {
-  const std::string topology = GENERATE(from_range(topologies()));
+  const std::string topology = GENERATE(from_range(golden_topologies()));
   INFO(topology);
-  const SafetensorsFile expected(folder(topology) / "expected.safetensors");
-  const auto model = open_model(folder(topology) / "model", {.train = true});
+  const SafetensorsFile expected(golden_moue(topology) / "expected.safetensors");
+  const auto model = open_model(golden_moue(topology) / "model", {.train = true});
   const at::Tensor tokens = read_tensor(expected, "tokens");
-  CHECK(compare(expected, "open.grad.", backward(*model, tokens, 1, kAlpha, false)) == 6 * 13 + 6);
-  CHECK(compare(expected, "open.detach.grad.", backward(*model, tokens, 1, kAlpha, true)) == 6 + 3);
-  CHECK(compare(expected, "open.balance.grad.", backward(*model, tokens, 0, 1, false)) ==
+  CHECK(compare_gradients(expected, "open.grad.", backward(*model, tokens, 1, kAlpha, false)) ==
+        6 * 13 + 6);
+  CHECK(compare_gradients(expected, "open.detach.grad.",
+                          backward(*model, tokens, 1, kAlpha, true)) == 6 + 3);
+  CHECK(compare_gradients(expected, "open.balance.grad.", backward(*model, tokens, 0, 1, false)) ==
         6 * 6 + 3);
 
   // Control: the detached trajectory gives other gradients of the keys than the full one.
@@ -189,12 +134,12 @@ TEST_CASE("every gradient is the reference's", "[peer][model]") {
 }
 
 TEST_CASE("calibration is the reference's", "[peer][measure]") {
-  const std::string topology = GENERATE(from_range(topologies()));
+  const std::string topology = GENERATE(from_range(golden_topologies()));
   INFO(topology);
-  const SafetensorsFile expected(folder(topology) / "expected.safetensors");
-  const auto source = open_model(folder(topology) / "source");
-  const Pool pool = read_pool(Config::read(folder(topology) / "model/config.json"));
-  const Rows rows(read_tensor(expected, "tokens"));
+  const SafetensorsFile expected(golden_moue(topology) / "expected.safetensors");
+  const auto source = open_model(golden_moue(topology) / "source");
+  const Pool pool = read_pool(Config::read(golden_moue(topology) / "model/config.json"));
+  const GoldenRows rows(read_tensor(expected, "tokens"));
   const double eps = GENERATE(0.1, 0.9);
   const Statistics seen = collect_statistics(*source, &pool, eps, rows.rows, 3);
   CHECK(seen.tokens == 57);

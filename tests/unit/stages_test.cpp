@@ -11,6 +11,7 @@
 #include "moue/pool.h"
 #include "support/torch_pico.h"
 #include "train/loop.h"
+#include "train/trainer.h"
 
 namespace moue {
 namespace {
@@ -148,6 +149,29 @@ TEST_CASE("during psr held-out loss is given for drawn and for all slots", "[tra
     CHECK(line["held_out_all_open"] != line["held_out"]);
   }
   CHECK(both == 3);  // steps 5, 10 and 15
+}
+
+TEST_CASE("draws of psr do not depend on micro-batches", "[train]") {
+  PicoRun run;
+  run.options.open = {"psr", 0.1, 0.9};
+  const Checkpoint checkpoint = open_checkpoint(run.model);
+  const auto draws = [&](int64_t micro_batch, int64_t threads, int64_t seed) {
+    TrainOptions options = run.options;
+    options.micro_batch = micro_batch;
+    options.seed = seed;
+    set_threads(threads);
+    Trainer trainer(checkpoint, checkpoint, options);
+    std::vector<Visibility> drawn;
+    while (!trainer.done()) {
+      trainer.step();
+      drawn.push_back(trainer.model().visibility());
+    }
+    return drawn;
+  };
+  const auto whole = draws(4, 1, 0);
+  CHECK(whole == draws(1, 1, 0));
+  CHECK(whole == draws(2, 2, 0));
+  CHECK(whole != draws(4, 1, 1));
 }
 
 }  // namespace moue
