@@ -87,7 +87,8 @@ TEST_CASE("a step has the reference's gradients however it is cut and computed",
     for (const bool recompute : {false, true}) {
       INFO(topology << ", " << micro_batch << " rows a micro-batch, recompute " << recompute);
       Manner manner{micro_batch, recompute};
-      CHECK(compare_gradients(recorded.expected, "open.grad.", recorded.step(manner)) == 6 * 13 + 6);
+      CHECK(compare_gradients(recorded.expected, "open.grad.", recorded.step(manner)) ==
+            6 * 13 + 6);
       CHECK(compare_gradients(recorded.expected, "open.balance.grad.",
                               recorded.step(manner, false)) == 6 * 6 + 3);
       manner.detach = true;
