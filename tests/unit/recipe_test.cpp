@@ -364,6 +364,12 @@ TEST_CASE("what resolves, reads back and resolves to the same", "[unit][recipe]"
     const std::string once = resolved(recipe, "");
     CHECK(resolved(parse_recipe(once, "resolved"), "") == once);
     CHECK(once != resolved(Recipe(), ""));
+    Recipe run = recipe;
+    run.verb = "train";
+    for (const bool control : {false, true}) {
+      run.train.control = control;
+      CHECK(message_of([&] { with_paths(run); }) == "no error");
+    }
   }
 }
 

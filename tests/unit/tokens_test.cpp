@@ -130,6 +130,22 @@ TEST_CASE("Megatron files are read by any of their names") {
   CHECK(TokenFile(scratch / "m").size() == 5);
 }
 
+TEST_CASE("documents of a Megatron file begin where its index says") {
+  const Scratch scratch;
+  write_text(scratch / "m.bin", bytes_of(kFive));
+  const auto documents = [&](const Megatron& index) {
+    write_text(scratch / "m.idx", index.text());
+    return TokenFile(scratch / "m.idx").documents();
+  };
+  CHECK(documents({}) == std::vector<uint64_t>{0, 3, 5});
+  CHECK(documents({.documents = {0, 1, 2, 3}}) == std::vector<uint64_t>{0, 3, 3, 5});
+  CHECK(documents({.documents = {0, 3}}) == std::vector<uint64_t>{0, 5});
+  CHECK(documents({.documents = {0}}) == std::vector<uint64_t>{0, 5});
+  CHECK(documents({.documents = {}}).empty());
+  write_text(scratch / "raw.u16", bytes_of(kFive));
+  CHECK(TokenFile(scratch / "raw.u16").documents().empty());
+}
+
 TEST_CASE("a Megatron index is checked number by number") {
   const Scratch scratch;
   write_text(scratch / "m.bin", bytes_of(kFive));

@@ -188,7 +188,7 @@ TEST_CASE("weights, gradients, moments and disk are predicted to the byte", "[tr
 }
 
 TEST_CASE("peak memory is predicted within its bound", "[train]") {
-  constexpr double kPeakMemory = 0.22;  // relative: what allocators keep differs by dtype
+  constexpr double kPeakMemory = 0.2;  // relative: what allocators keep differs by run
   struct Case {
     int64_t rows;
     bool recompute;
@@ -225,7 +225,7 @@ TEST_CASE("a dry run says what fits and what would", "[train]") {
   // Six operations for each parameter that a token meets, and for its scores.
   const double met = 4860032 - 8 * 6 * 3 * 128 * 160 - 2048 * 128 + 8 * 256 * 128;
   CHECK(fact(report, "step_work") == Approx(6.0 * 64 * 256 * met).epsilon(0.005));
-  CHECK(fact(report, "step_seconds") == Approx(fact(report, "step_work") / 0.05e12));
+  CHECK(fact(report, "step_seconds") == Approx(fact(report, "step_work") / 0.06e12));
   REQUIRE(report.warnings.size() == 1);
   CHECK_THAT(report.warnings[0], Catch::Contains("as asked it does not fit 572.2 MiB; with "));
   options.device_memory = 60'000'000'000;
