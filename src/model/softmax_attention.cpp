@@ -1,10 +1,18 @@
-// Causal softmax attention of heads that are ready, on LibTorch's fused kernels.
+// Causal softmax attention of heads that are ready: our own in float32 on the CPU, else LibTorch's
+// fused kernels.
 #include "model/softmax_attention.h"
 
+#include "kernels/attention.h"
+#include "kernels/product.h"
+#include "model/ops.h"
 #include "model/torch.h"
 
 namespace moue {
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
 
 constexpr int64_t kPad = 8;  // channels: the fused kernels want whole packs
 
@@ -49,11 +57,79 @@ std::optional<at::Tensor> mask_of(const at::Tensor& q, int64_t window, bool sink
   return mask;
 }
 
+// x [B, H, length, width], whose rows lie together.
+template <class T>
+kernels::HeadRows<T> rows(const at::Tensor& x) {
+  return {x.data_ptr<float>(), x.stride(0), x.stride(1), x.stride(2)};
+}
+
+at::Tensor in_rows(const at::Tensor& x) {
+  return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous();
+}
+
+// [B, H, length, width] that lies as [B, length, H, width].
+at::Tensor token_major(const at::Tensor& q, int64_t num_heads, int64_t width) {
+  const auto options = q.options().requires_grad(false);
+  return at::empty({q.size(0), q.size(2), num_heads, width}, options).transpose(1, 2);
+}
+
+kernels::AttentionShape shape_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 double scale, int64_t window) {
+  return {
+      q.size(0), q.size(1), k.size(1), q.size(2), q.size(3), v.size(3), static_cast<float>(scale),
+      window};
+}
+
+struct OwnAttention : Function<OwnAttention> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q_in, const at::Tensor& k_in,
+                            const at::Tensor& v_in, const std::optional<at::Tensor>& sinks,
+                            double scale, int64_t window) {
+    const at::Tensor q = in_rows(q_in), k = in_rows(k_in), v = in_rows(v_in);
+    const at::Tensor out = token_major(q, q.size(1), v.size(3));
+    const at::Tensor norm = at::empty({q.size(0), q.size(1), q.size(2)}, floats(q));
+    const at::Tensor sink = sinks ? sinks->to(at::kFloat).contiguous() : at::Tensor();
+    kernels::attention_forward({shape_of(q, k, v, scale, window), rows<const float>(q),
+                                rows<const float>(k), rows<const float>(v),
+                                sinks ? sink.data_ptr<float>() : nullptr, rows<float>(out),
+                                norm.data_ptr<float>()});
+    ctx->save_for_backward({q, k, v, out, norm, sink});
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["window"] = window;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &sink = saved[5];
+    const at::Tensor dout = in_rows(grads[0]);
+    const at::Tensor dq = token_major(q, q.size(1), q.size(3)),
+                     dk = token_major(q, k.size(1), k.size(3)),
+                     dv = token_major(q, v.size(1), v.size(3));
+    const at::Tensor dsinks =
+        sink.defined() ? at::empty({q.size(0), q.size(1)}, floats(q)) : at::Tensor();
+    kernels::attention_backward(
+        {shape_of(q, k, v, ctx->saved_data["scale"].toDouble(), ctx->saved_data["window"].toInt()),
+         rows<const float>(q), rows<const float>(k), rows<const float>(v),
+         sink.defined() ? sink.data_ptr<float>() : nullptr, rows<const float>(out),
+         rows<const float>(dout), saved[4].data_ptr<float>(), rows<float>(dq), rows<float>(dk),
+         rows<float>(dv), sink.defined() ? dsinks.data_ptr<float>() : nullptr});
+    return {dq, dk, dv, sink.defined() ? dsinks.sum(0) : at::Tensor(), {}, {}};
+  }
+};
+
+bool is_ours(const at::Tensor& q) {
+  return q.is_cpu() && q.scalar_type() == at::kFloat && kernels::has_product();
+}
+
 }  // namespace
 
 at::Tensor softmax_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              double scale, int64_t window, const at::Tensor& sinks) {
   const int64_t batch = q.size(0), length = q.size(2), width = v.size(3);
+  if (is_ours(q)) {
+    const at::Tensor out = OwnAttention::apply(q, k, v, maybe(sinks), scale, window);
+    return out.transpose(1, 2).reshape({batch * length, q.size(1) * width});
+  }
   Heads heads{q, k, v};
   // The fused kernels want one width.
   if (width < q.size(3)) heads.v = at::constant_pad_nd(v, {0, q.size(3) - width});
