@@ -144,7 +144,9 @@ void draw_marks(Svg& svg, std::vector<Mark> marks, const Scale& x, double bottom
 
 std::vector<double> round_ticks(double low, double high, int count) {
   const double raw = (high - low) / std::max(1, count);
-  if (!(raw > 0) || !std::isfinite(raw)) return {low};
+  // Ticks nearer to each other than doubles can count would never reach the end.
+  const double least = 1e-12 * std::max(std::abs(low), std::abs(high));
+  if (!(raw > least) || !std::isfinite(raw)) return {low};
   const double power = std::pow(10.0, std::floor(std::log10(raw)));
   double step = power;
   for (double factor : {1.0, 2.0, 2.5, 5.0, 10.0}) {

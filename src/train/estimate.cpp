@@ -38,6 +38,7 @@ struct Elements {
   double trained_experts = 0, experts = 0;
   double largest = 0;  ///< bytes of a parameter as it is loaded
   double disk_masters = 0, unpacked = 0;
+  double still = 0;  ///< bytes of values of which nothing is trained
   bool head = false;
 };
 
@@ -49,21 +50,23 @@ Elements elements_of(const WeightLayout& layout, const ModelSpec& spec, const Tr
     const WeightPlan& plan = layout.plans[i];
     const auto size = static_cast<double>(plan.numel());
     double trained = 0;
-    bool coarse = false;
+    bool coarse = false;  // on disk, beside what is trained
     for (const DiskTensor& disk : plan.disk) {
       const auto piece = static_cast<double>(disk.slice.rows * disk.slice.columns);
       if (!is_frozen(o, disk.name)) trained += piece;
-      coarse |= disk.dtype != Dtype::F32;
+      const bool kept = o.master == "none" && disk.dtype == Dtype::BF16;
+      coarse |= disk.dtype != Dtype::F32 && !kept;
       if (disk.slice.packing != Packing::Plain) n.unpacked += piece;
     }
     (plan.always_float32 ? n.wide : n.narrow) += size;
     const bool mastered = trained > 0 || !narrow || plan.always_float32;
     n.largest = std::max(n.largest, size * (mastered ? kFloat : 2));
     if (is_stack(plan)) n.experts += size, n.trained_experts += trained;
+    if (trained == 0) n.still += size * (narrow && !plan.always_float32 ? 2 : kFloat);
     if (trained == 0) continue;
     n.trained += trained;
     n.averaged += size;
-    if (narrow && !plan.always_float32) n.masters += size;
+    if (narrow && !plan.always_float32 && o.master != "none") n.masters += size;
     if (narrow && !plan.always_float32 && !is_stack(plan)) n.left += size;
     if (coarse) n.disk_masters += size;
     n.head |= static_cast<int64_t>(i) == head;
@@ -76,6 +79,16 @@ double held_out_tokens(const TrainOptions& o) {
   if (o.held_out.empty() || !stands(o.held_out)) return 0;
   const TokenFile tokens(o.held_out, o.token_type);
   return static_cast<double>(tokens.num_windows(o.length) * (o.length + 1));
+}
+
+// What a teacher holds beside the model; frozen tensors that it has alike are held once.
+double teacher_bytes(const TrainOptions& o, double own, double still) {
+  if (o.distill == 0) return 0;
+  if (o.distill_from.empty()) return own - still;
+  double elements = 0;
+  for (const TensorInfo& tensor : open_checkpoint(o.distill_from).tensors())
+    elements += static_cast<double>(tensor.bytes) * 8 / dtype_bits(tensor.dtype);
+  return elements * (o.dtype == "bfloat16" ? 2 : kFloat);
 }
 
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
@@ -104,13 +117,21 @@ Estimate Estimator::estimate(const TrainOptions& o) const {
   const PassShape shape{o.micro_batch, o.length, e, o.recompute, o.z_loss > 0};
   const PassBytes pass = pass_bytes(spec_, pool_, is_moue_, shape, n.head);
   Estimate result;
+  const double values = n.narrow * e + n.wide * kFloat;
+  const double moments = n.trained * 2 * (o.moments == "bfloat16" ? 2 : kFloat);
+  const double average = o.ema > 0 ? n.averaged * kFloat : 0;
+  const double moving = n.masters > 0 ? n.averaged * kFloat : values - n.still;
+  const bool copies = o.save_mode == "async" && o.save_every > 0;
+  const double copy = copies ? moving + moments + average : 0;
   const double held_out = held_out_tokens(o);
   result.memory = {
-      {"weights", "weights", n.narrow * e + n.wide * kFloat, "dtype"},
-      {"masters", "float32 master weights", n.masters * kFloat, "freeze"},
+      {"weights", "weights", values, "dtype"},
+      {"masters", "float32 master weights", n.masters * kFloat, "master, freeze"},
       {"gradients", "gradients", n.trained * kFloat + n.left * e, "freeze"},
-      {"moments", "two moments", n.trained * 2 * kFloat, "freeze"},
-      {"average", "averaged weights", o.ema > 0 ? n.averaged * kFloat : 0, "ema"},
+      {"moments", "two moments", moments, "moments, freeze"},
+      {"average", "averaged weights", average, "ema"},
+      {"teacher", "weights of the teacher", teacher_bytes(o, values, n.still), "distill, freeze"},
+      {"copy", "copy while a checkpoint is written", cuda ? 0 : copy, "save_mode, save_every"},
       {"activations", o.recompute ? "activations, recomputed" : "activations", pass.kept,
        o.recompute ? "micro_batch, length" : "recompute, micro_batch, length"},
       {"backward", "work of one block's way back", pass.work, "micro_batch, length"},
@@ -126,16 +147,15 @@ Estimate Estimator::estimate(const TrainOptions& o) const {
   const double weights =
       work.experts * share(n.trained_experts, n.experts) +
       others * share(n.trained - n.trained_experts, n.narrow + n.wide - n.experts);
-  const double again = o.recompute ? work.forward : 0;
+  const double again = (o.recompute ? work.forward : 0) + (o.distill > 0 ? work.forward : 0);
   const double per_token = work.forward + work.inputs + weights + again;
   result.step_work = per_token * static_cast<double>(o.batch) * static_cast<double>(o.length);
   result.held_out_work = work.forward * held_out;
-  result.checkpoint = static_cast<double>(model_.data_bytes()) + n.trained * 2 * kFloat +
-                      n.disk_masters * kFloat + n.unpacked * 2 +
-                      (o.ema > 0 ? n.averaged * kFloat : 0);
+  result.checkpoint = static_cast<double>(model_.data_bytes()) + moments +
+                      n.disk_masters * (o.master == "none" ? 2 : kFloat) + n.unpacked * 2 + average;
   result.parameters = static_cast<int64_t>(n.narrow + n.wide);
   result.trained = static_cast<int64_t>(n.trained);
-  result.largest = n.largest;
+  result.largest = std::max(n.largest, copy);
   return result;
 }
 

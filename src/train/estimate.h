@@ -24,7 +24,7 @@ struct Estimate {
   double step_work = 0;      ///< operations of an optimizer step
   double held_out_work = 0;  ///< of one held-out loss
   double checkpoint = 0;     ///< bytes of a saved step
-  double largest = 0;        ///< bytes on the host while the largest tensor is loaded for a GPU
+  double largest = 0;  ///< on the host of a GPU: the largest tensor while loaded, or a step's copy
   int64_t parameters = 0, trained = 0;
   double peak() const;
 };

@@ -69,6 +69,8 @@ std::string less_memory_in_steps(const TrainOptions& o) {
 std::string less_memory_in_weights(const TrainOptions& o) {
   std::vector<std::string> settings = {"freeze = [\"*.experts.*\"]"};
   if (o.ema > 0) settings.emplace_back("ema = 0");
+  if (o.moments == "float32") settings.emplace_back("moments = \"bfloat16\"");
+  if (o.dtype == "bfloat16" && o.master == "float32") settings.emplace_back("master = \"none\"");
   return fmt::format("try {}", fmt::join(settings, " or "));
 }
 

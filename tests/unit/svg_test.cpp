@@ -137,6 +137,7 @@ TEST_CASE("ticks are round and cover the range") {
   CHECK(round_ticks(3.2, 3.9, 4).size() <= 5);
   CHECK_FALSE(std::signbit(round_ticks(0, 10, 5)[0]));
   CHECK(round_ticks(2, 2, 4) == std::vector<double>{2});
+  CHECK(round_ticks(1, 1 + 4e-16, 4) == std::vector<double>{1});  // nearer than doubles can count
 }
 
 TEST_CASE("a line chart has its series, labels and legend") {

@@ -143,6 +143,28 @@ TEST_CASE("out of memory names what it was for and the setting to change", "[tra
   }
 }
 
+TEST_CASE("less precision, a teacher and copies are counted", "[train]") {
+  TrainOptions options = tiny(4, 1);
+  options.dtype = "bfloat16";
+  options.save_mode = "sync";
+  options.save_every = 1;
+  const Estimate wide = estimated(kTiny, options);
+  CHECK(part(wide, "teacher") == 0);
+  CHECK(part(wide, "copy") == 0);
+  options.save_mode = "async";
+  CHECK(part(estimated(kTiny, options), "copy") == part(wide, "masters") + part(wide, "moments"));
+  options.moments = "bfloat16";
+  options.master = "none";
+  options.distill = 0.5;
+  const Estimate narrow = estimated(kTiny, options);
+  CHECK(part(narrow, "moments") == part(wide, "moments") / 2);
+  CHECK(part(narrow, "masters") == 0);
+  CHECK(part(narrow, "copy") == part(narrow, "weights") + part(narrow, "moments"));
+  CHECK(part(narrow, "teacher") == part(narrow, "weights"));
+  CHECK(wide.checkpoint - narrow.checkpoint == part(wide, "masters") + part(narrow, "moments"));
+  CHECK(narrow.step_work > wide.step_work);
+}
+
 TEST_CASE("what takes less memory is what is not in use", "[train]") {
   TrainOptions options = tiny(4, 1);
   CHECK(less_memory_in_steps(options) == "try recompute = true or dtype = \"bfloat16\"");
@@ -150,7 +172,8 @@ TEST_CASE("what takes less memory is what is not in use", "[train]") {
   options.dtype = "bfloat16";
   CHECK(less_memory_in_steps(options) == "try length below 256");
   options.ema = 0.9;
-  CHECK(less_memory_in_weights(options) == "try freeze = [\"*.experts.*\"] or ema = 0");
+  CHECK(less_memory_in_weights(options) ==
+        "try freeze = [\"*.experts.*\"] or ema = 0 or moments = \"bfloat16\" or master = \"none\"");
   CHECK_THROWS_WITH(within_memory("a", "b", [] { throw std::bad_alloc(); }),
                     "[train] out of memory while a; b; --dry_run says what each part takes");
   CHECK_THROWS_AS(within_memory("a", "b", [] { throw std::runtime_error("c"); }),
