@@ -103,9 +103,11 @@ TEST_CASE("on the tokens of the calibration opening changes at most eps", "[trai
   run.options.steps = 1;
   train_model(run.model, run.out("run"), run.options);
   const Json effect = journal(run.out("run"))[0];
+  // The token that a quantile is taken from stands on the border; rounding decides its side.
+  const double border = 2.0 / 1200;
   double most = 0;
   for (const double share : effect["changed_by_opening"]) {
-    CHECK(share <= run.options.calibrate.eps + 1e-9);
+    CHECK(share <= run.options.calibrate.eps + border);
     most = std::max(most, share);
   }
   CHECK(most > run.options.calibrate.eps / 3);
