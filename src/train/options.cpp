@@ -91,6 +91,10 @@ void check_numbers(Faults& faults, const TrainOptions& o) {
   faults.between("distill", o.distill, 0, 1);
   faults.require(std::isfinite(o.distill_temperature) && o.distill_temperature > 0,
                  fmt::format("distill_temperature is {}, wanted above 0", o.distill_temperature));
+  faults.require(!o.from_scratch || o.distill == 0 || !o.distill_from.empty(),
+                 fmt::format("distill is {} from scratch, where the model before the run knows "
+                             "nothing; name a teacher with distill_from",
+                             o.distill));
   faults.between("min_lr", o.min_lr, 0, 1);
   faults.between("cooldown", o.cooldown, 0, 1);
   faults.between("eta", o.eta, 0, 1);

@@ -291,4 +291,12 @@ TEST_CASE("a teacher of another vocabulary is refused", "[distill]") {
                  Catch::Contains("the model 61; name one with its tokenizer"));
 }
 
+TEST_CASE("from scratch a teacher must be named", "[distill]") {
+  PicoRun run;
+  run.options.from_scratch = true;
+  run.options.distill = 0.5;
+  CHECK_THAT(error_of([&] { train_model(run.model, run.out("run"), run.options); }),
+             Catch::Contains("distill is 0.5 from scratch") && Catch::Contains("distill_from"));
+}
+
 }  // namespace moue
