@@ -31,6 +31,7 @@ std::string losses(const fs::path& model, const fs::path& out) {
   options.steps = 3;
   options.batch = 2;
   options.length = 16;
+  options.calibrate.tokens = 2000;
   options.threads = 1;
   train(model, out, options);
   std::string text;
